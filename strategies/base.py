@@ -1,0 +1,144 @@
+"""The contract of a weighting strategy."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from strategies.errors import StrategyError
+
+TaskKind = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What a strategy may know of a task before training starts.
+
+    Attributes:
+        name: the task's name, such as ``"emotion"``.
+        kind: classification (negative log-likelihood) or regression (concordance or squared error).
+        chance_loss: the loss of a predictor that knows nothing, in nats: ``log C`` for C classes, 1 for regression.
+    """
+
+    name: str
+    kind: TaskKind = "classification"
+    chance_loss: float = 1.0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The part of the network that all tasks share, as a gradient-balancing method needs to see it.
+
+    Attributes:
+        parameters: all shared parameters (the trunk).
+        last_layer: the parameters of the last shared layer, the one GradNorm measures at.
+        features: the trunk's output ``(N, F)`` that every task head reads, part of the graph of the losses.
+    """
+
+    parameters: Sequence[nn.Parameter] = ()
+    last_layer: Sequence[nn.Parameter] = ()
+    features: Tensor | None = field(default=None, repr=False)
+
+
+class Strategy(nn.Module):
+    r"""Turns T task losses into one gradient step.
+
+    A subclass says how each loss is weighted, in ``weights``. The joint loss is :math:`\sum_i w_i L_i` unless it
+    overrides ``combine``. Everything else is a hook that does nothing by default and that the training loop always
+    calls, in this order: ``setup`` once; then for every step ``backward`` (once per micro-batch) and, after the
+    optimizer's step, ``after_step``; then ``after_epoch``.
+
+    Its parameters join the trial's optimizer as a group of their own, without weight decay. All its state must be in
+    ``state_dict`` (parameters and buffers; anything else through ``get_extra_state`` and ``set_extra_state``): a
+    resumed trial must equal an uninterrupted one bit for bit. The weights may move in ``after_step``, ``after_epoch``
+    or by the optimizer, never in ``backward``: all micro-batches of a step are weighted alike.
+
+    Args:
+        num_tasks: number of tasks T, at least 1.
+
+    Attributes:
+        learning_rate: learning rate of the strategy's own parameters; None means that of the network.
+        last_weights: the weights ``(T,)`` that the last call used, on their own scale, without graph.
+        is_static: whether the weights are the same numbers from the first step to the last.
+        summary: one line for listings.
+        reference: the paper, with equation and url.
+
+    Raises:
+        StrategyError: fewer than one task.
+    """
+
+    is_static: ClassVar[bool] = False
+    summary: ClassVar[str] = ""
+    reference: ClassVar[str] = ""
+
+    last_weights: Tensor
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        if num_tasks < 1:
+            raise StrategyError(f"num_tasks is {num_tasks}, but a strategy weights at least 1 loss")
+        self.num_tasks = num_tasks
+        self.learning_rate: float | None = None
+        self.register_buffer("last_weights", torch.full((num_tasks,), 1.0 / num_tasks))
+
+    def setup(self, tasks: Sequence[TaskFacts], seed: int) -> None:
+        """Learn what the tasks are, once, before training; ``seed`` is for methods that draw random numbers."""
+
+    def weights(self, losses: Tensor) -> Tensor:
+        """Return the weight of each loss, shape ``(T,) -> (T,)``."""
+        raise NotImplementedError(f"{type(self).__name__} must define weights(losses)")
+
+    def combine(self, weights: Tensor, losses: Tensor) -> Tensor:
+        r"""Return the joint loss, shapes ``(T,), (T,) -> ()``; :math:`\sum_i w_i L_i` by default."""
+        return torch.dot(weights, losses)
+
+    def forward(self, losses: Tensor) -> Tensor:
+        """Return the joint loss of the task losses, shape ``(T,) -> ()``, and remember the weights used.
+
+        Raises:
+            StrategyError: the losses do not have the shape ``(T,)``.
+        """
+        if losses.shape != (self.num_tasks,):
+            raise StrategyError(
+                f"expected {self.num_tasks} losses of shape ({self.num_tasks},), got {tuple(losses.shape)}"
+            )
+        weights = self.weights(losses)
+        # A copy: the weights may be a view of a parameter, which the optimizer overwrites and load_state_dict fills.
+        self.last_weights = weights.detach().clone()
+        return self.combine(weights, losses)
+
+    def backward(self, losses: Tensor, shared: Shared, scale: float = 1.0) -> None:  # noqa: ARG002
+        """Add the gradient of the joint loss to ``.grad`` of the network and of the strategy's own parameters.
+
+        Args:
+            losses: the task losses ``(T,)`` of one micro-batch, each a mean over its labelled utterances.
+            shared: the shared part of the network.
+            scale: share of this micro-batch in the whole step; it multiplies the gradient and not the losses, so that
+                a method that is not linear in its losses sees them on their true scale.
+        """
+        (self(losses) * scale).backward()
+
+    def after_step(self, recompute: Callable[[], Tensor]) -> None:
+        """Look at the network after the optimizer's step; ``recompute()`` gives the losses ``(T,)`` on the same batch.
+
+        Only a method that calls the thunk pays for the second forward pass.
+        """
+
+    def after_epoch(self, mean_losses: Tensor) -> None:
+        """Look at the mean training losses ``(T,)`` of the epoch that just ended."""
+
+    def describe_options(self) -> dict[str, object]:
+        """Return the options this instance was made with, defaults included, for logs; plain Python values.
+
+        An option is looked up in the attribute of the same name, where the constructor is expected to keep it.
+        """
+        parameters = inspect.signature(type(self)).parameters.values()
+        return {each.name: getattr(self, each.name) for each in parameters if each.kind is each.KEYWORD_ONLY}
+
+    @classmethod
+    def example_options(cls, num_tasks: int) -> dict[str, object]:  # noqa: ARG003  (a subclass may need the number)
+        """Return options to try the strategy with; needed only where an option has no default."""
+        return {}

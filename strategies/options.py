@@ -1,0 +1,105 @@
+"""Options of a class: its keyword-only constructor arguments, their checks and their documentation."""
+
+import inspect
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from strategies.errors import StrategyError, UserError, unknown
+
+
+@dataclass(frozen=True)
+class OptionDescription:
+    """One option of a strategy.
+
+    Attributes:
+        name: the keyword.
+        default: its default value; None if it is required.
+        required: whether it must be given.
+        doc: what it means and where the default comes from, one line from the ``Args`` section of the class.
+    """
+
+    name: str
+    default: object
+    required: bool
+    doc: str
+
+
+def option_names(target: type) -> list[str]:
+    """Return the names of the keyword-only parameters of ``target.__init__``, in order."""
+    return [parameter.name for parameter in _options(target)]
+
+
+def check_options(kind: str, target: type, options: Iterable[str], error: type[UserError]) -> None:
+    """Refuse option names that ``target.__init__`` does not take as keywords.
+
+    Raises:
+        UserError: with the names it does take and the nearest one.
+    """
+    known = option_names(target)
+    for name in options:
+        if name not in known:
+            raise error(unknown(f"option of {kind}", name, known))
+
+
+def missing_options(target: type, options: Iterable[str]) -> list[str]:
+    """Return the names of the options without a default that are not among ``options``."""
+    given = set(options)
+    return [option.name for option in describe_options(target) if option.required and option.name not in given]
+
+
+def describe_options(target: type) -> list[OptionDescription]:
+    """Return every option of a class: defaults from its signature, meaning from its Google style docstring."""
+    meanings = argument_docs(inspect.getdoc(target) or "")
+    return [
+        OptionDescription(
+            name=parameter.name,
+            default=None if parameter.default is parameter.empty else parameter.default,
+            required=parameter.default is parameter.empty,
+            doc=meanings.get(parameter.name, ""),
+        )
+        for parameter in _options(target)
+    ]
+
+
+def argument_docs(docstring: str) -> dict[str, str]:
+    r"""Return argument -> meaning from the ``Args`` section of a Google style docstring, each as one line.
+
+    >>> argument_docs("Scale.\n\nArgs:\n    alpha: how much,\n        1.5 by default.\n\nReturns:\n    nothing: at all")
+    {'alpha': 'how much, 1.5 by default.'}
+    """
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", docstring, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^    (\w+):(.*(?:\n {5,}.*)*)", section[1] if section else "", flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
+
+
+def checked_number(name: str, value: object, *, minimum: float, exclusive: bool = False) -> float:
+    """Return ``value`` if it is a finite number of at least ``minimum`` (or above it).
+
+    >>> checked_number("alpha", 1.5, minimum=0)
+    1.5
+
+    Raises:
+        StrategyError: anything else, with the value found.
+    """
+    rule = f"a number {'above' if exclusive else 'of at least'} {minimum:g}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise StrategyError(f"option '{name}' is {value!r}, but must be {rule}")
+    if value < minimum or (exclusive and value == minimum):
+        raise StrategyError(f"option '{name}' is {value!r}, but must be {rule}")
+    return float(value)
+
+
+def checked_learning_rate(value: object) -> float | None:
+    """Return a strategy's own learning rate: a number above 0, or None for that of the network.
+
+    Raises:
+        StrategyError: anything else, with the value found.
+    """
+    return None if value is None else checked_number("learning_rate", value, minimum=0, exclusive=True)
+
+
+def _options(target: type) -> list[inspect.Parameter]:
+    parameters = inspect.signature(target).parameters.values()
+    return [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]

@@ -1,0 +1,230 @@
+"""The comparison of the arms of a study: one table, the differences that matter, and what must be said about them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from study.analysis.cost import cost_table
+from study.analysis.diagnosis import Finding, diagnose
+from study.analysis.differences import differences
+from study.analysis.front import StaticReference, front_sentences, front_table, static_reference
+from study.analysis.results import Results
+from study.analysis.statistics import ALPHA, seeds_needed, smallest_p
+from study.analysis.summary import (
+    HEADLINE,
+    arm_ids,
+    dynamic_arms,
+    failures,
+    labels,
+    metric_columns,
+    non_finite,
+    planned_seeds,
+    require_split,
+    seed_values,
+    summarise,
+    task_metrics,
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a study says about its arms on one split.
+
+    Attributes:
+        study: the study's id.
+        title: its title.
+        split: the split compared on.
+        tasks: names of the T tasks.
+        headline: task -> the metric people read: ``"uar"`` or ``"ccc"``.
+        control: id of the control arm.
+        labels: arm id -> label.
+        table: one row per arm, best joint NLL at the fixed reference weights first: ``rank, arm, label, strategy,
+            family, is_static, num_seeds, planned_seeds``; ``{metric}/{task}`` and ``joint_nll``, ``weighted_nll`` (at
+            the strategy's own weights; never ranked by), each a mean with ``{name}/half_width`` of its 95 % t-interval;
+            ``weight/{task}`` at the end of training; ``difference`` of the joint NLL to the control with
+            ``difference/low``, ``difference/high``, ``difference/num_seeds``, ``p``, ``holm_p``, ``t_p``,
+            ``t_holm_p``; ``verdict`` (see ``verdict``); ``step_ms``. NaN where there is nothing, such as an interval of
+            one seed.
+        tested: arms in the family of tests against the control: every dynamic arm, and the static grid as one method,
+            by its arm best on validation.
+        differences: paired differences of the joint NLL of every arm to the control, see ``differences``.
+        static: the best static arm and the oracle; None without static arms that finished.
+        front: the plane of per-task NLLs, see ``front_table``.
+        cost: see ``cost_table``.
+        failures: trials that did not finish.
+        findings: sentences about the data and the arms.
+        num_finished: trials that finished.
+        num_trials: trials planned.
+        num_seeds: seeds planned.
+    """
+
+    study: str
+    title: str
+    split: str
+    tasks: tuple[str, ...]
+    headline: dict[str, str]
+    control: str
+    labels: dict[str, str]
+    table: pd.DataFrame
+    tested: tuple[str, ...]
+    differences: pd.DataFrame
+    static: StaticReference | None
+    front: pd.DataFrame
+    cost: pd.DataFrame
+    failures: pd.DataFrame
+    findings: tuple[Finding, ...]
+    num_finished: int
+    num_trials: int
+    num_seeds: int
+
+    @property
+    def notes(self) -> list[str]:
+        """The sentences of all findings."""
+        return [finding.text for finding in self.findings]
+
+
+def compare(results: Results, split: str = "test") -> Comparison:
+    """Compare the arms of a study by their joint NLL at fixed weights, seed by seed against the control.
+
+    Args:
+        results: the study.
+        split: ``"test"``, or ``"valid"`` while the test split shall stay untouched.
+
+    Raises:
+        StudyError: unknown split, no trial has rows of it, or the control is not an arm.
+    """
+    require_split(results, split)
+    criterion = seed_values(results, f"{split}/joint_nll")
+    static = static_reference(results, split)
+    tested = _tested(results, static)
+    others = [arm for arm in arm_ids(results) if arm != results.control]
+    against_control = differences(criterion, others, results.control, tested)
+    cost, front = cost_table(results), front_table(results, split)
+    findings = [
+        *_data_findings(results, split, against_control, tested),
+        *(Finding("front", text) for text in front_sentences(results, front, split)),
+        *diagnose(results, split),
+    ]
+    return Comparison(
+        study=results.study,
+        title=results.title,
+        split=split,
+        tasks=results.tasks,
+        headline={task: HEADLINE[results.task_kinds[task]] for task in results.tasks},
+        control=results.control,
+        labels=labels(results),
+        table=_table(results, split, against_control, cost),
+        tested=tuple(tested),
+        differences=against_control,
+        static=static,
+        front=front,
+        cost=cost,
+        failures=failures(results),
+        findings=tuple(findings),
+        num_finished=int((results.trials["status"] == "finished").sum()),
+        num_trials=len(results.trials),
+        num_seeds=len(planned_seeds(results)),
+    )
+
+
+def verdict(difference: dict[str, float]) -> str:
+    """Return what a paired difference of a loss shows, in one word.
+
+    ``"better"`` or ``"worse"``: the paired t-test against the control, Holm-corrected, is below .05. ``"hint"``: only
+    the plain 95 % interval leaves out zero. ``"unclear"``: not even that. Empty for an arm that is not tested (a point
+    of the grid other than its best on validation) or has no interval.
+
+    The t-test decides and not Wilcoxon's, which five seeds leave no chance to reach .05; both are shown.
+    """
+    if np.isnan(difference["t_holm_p"]):
+        return ""
+    if difference["t_holm_p"] <= ALPHA:
+        return "better" if difference["mean"] < 0 else "worse"
+    return "hint" if difference["t_p"] <= ALPHA else "unclear"
+
+
+def _tested(results: Results, static: StaticReference | None) -> list[str]:
+    grid = [static.best] if static else []
+    return [arm for arm in [*grid, *dynamic_arms(results)] if arm != results.control]
+
+
+def _table(results: Results, split: str, against_control: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
+    criterion = summarise(results, f"{split}/joint_nll")
+    table = results.arms[["arm", "label", "strategy", "family", "is_static"]].reset_index(drop=True)
+    table["num_seeds"] = [len(criterion[arm].values) for arm in table["arm"]]
+    table["planned_seeds"] = [len(summary.values) + len(summary.missing) for summary in criterion.values()]
+    columns = {column: column.removeprefix(f"{split}/") for column in metric_columns(results, split)}
+    columns |= {f"weight/{task}": f"weight/{task}" for task in results.tasks}
+    for column, name in columns.items():
+        summaries = summarise(results, column).values()
+        table[name] = [np.nan if one.mean is None else one.mean for one in summaries]
+        table[f"{name}/half_width"] = [np.nan if one.interval is None else one.interval.half_width for one in summaries]
+    table = table.merge(_difference_columns(against_control), on="arm", how="left")
+    table["step_ms"] = cost["step_ms"].to_numpy()
+    table.insert(0, "rank", table["joint_nll"].rank(method="min"))
+    return table.sort_values("rank", kind="stable", na_position="last").reset_index(drop=True)
+
+
+def _difference_columns(table: pd.DataFrame) -> pd.DataFrame:
+    names = {"mean": "difference", "low": "difference/low", "high": "difference/high", "num_seeds": "difference/num_seeds"}
+    chosen = table.rename(columns=names)[["arm", *names.values(), "p", "holm_p", "t_p", "t_holm_p"]]
+    chosen["verdict"] = [verdict(row) for row in table.to_dict("records")]
+    return chosen
+
+
+def _data_findings(results: Results, split: str, against: pd.DataFrame, tested: list[str]) -> list[Finding]:
+    """Say what is missing, what is not finite, and what so few seeds can show at all."""
+    return [*_failed(results), *_missing(results, against), *_not_finite(results, split), *_power(results, tested)]
+
+
+def _failed(results: Results) -> list[Finding]:
+    unfinished = failures(results)
+    if unfinished.empty:
+        return []
+    counts = unfinished["status"].value_counts().sort_index()
+    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    text = f"{len(unfinished)} of {len(results.trials)} trials have no result ({told}); they are listed under failures."
+    return [Finding("failed", text, tuple(dict.fromkeys(str(arm) for arm in unfinished["arm"])))]
+
+
+def _missing(results: Results, against: pd.DataFrame) -> list[Finding]:
+    names, planned = labels(results), len(planned_seeds(results))
+    found = []
+    for row in against.to_dict("records"):
+        arm, count = str(row["arm"]), int(row["num_seeds"])
+        if count < planned:
+            seeds = str(row["missing"]).replace(" ", ", ")
+            compared = f"compared with {names[results.control]} on {count} common seeds of {planned}" if count else (
+                f"not compared with {names[results.control]}: no common seed of {planned}"
+            )
+            found.append(Finding("missing", f"{names[arm]} is {compared} (missing: {seeds}).", (arm,)))
+    return found
+
+
+def _not_finite(results: Results, split: str) -> list[Finding]:
+    columns = [f"{split}/{metric}/{task}" for task in results.tasks for metric in task_metrics(results, task)]
+    bad = non_finite(results, [*columns, f"{split}/joint_nll", f"{split}/weighted_nll"])
+    names = labels(results)
+    return [
+        Finding(
+            "not_finite",
+            f"{names[str(arm)]} finished seed {seed} with values that are not finite ({', '.join(group['metric'])}): "
+            "they are left out of its means.",
+            (str(arm),),
+        )
+        for (arm, seed), group in bad.groupby(["arm", "seed"], sort=False)
+    ]
+
+
+def _power(results: Results, tested: list[str]) -> list[Finding]:
+    seeds, tests = len(planned_seeds(results)), max(len(tested), 1)
+    if seeds < 2:
+        return [Finding("power", "One seed gives no interval and no test: the differences below may all be noise.")]
+    reachable, needed = smallest_p(seeds), seeds_needed(tests)
+    if reachable * tests <= ALPHA:
+        return []
+    bound = f"{seeds} seeds: the exact Wilcoxon test cannot give a two-sided p below {reachable:.4g}"
+    corrected = f" ({min(1.0, reachable * tests):.4g} after Holm over {tests} tests)" if tests > 1 else ""
+    text = f"{bound}{corrected}, so it cannot reach {ALPHA:g}; that takes {needed} seeds. Read the intervals."
+    return [Finding("power", text)]

@@ -1,0 +1,104 @@
+"""Differences between arms, seed by seed: all arms share their seeds, so what a seed does to both cancels out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from study.analysis.statistics import Interval, holm, smallest_p, t_interval, t_test_p, wilcoxon_p
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """One arm minus another on the seeds both have.
+
+    Attributes:
+        arm: the arm.
+        other: what it is compared with.
+        values: common seed -> difference ``arm - other``; negative is better for a loss.
+        missing: planned seeds that one of the two lacks.
+        mean: mean difference; None without a common seed.
+        interval: 95 % t-interval of the mean difference; None for fewer than 2 common seeds.
+        p: exact two-sided Wilcoxon signed-rank p; None for fewer than 2 common seeds.
+        t_p: two-sided p of the paired t-test; None for fewer than 2 common seeds.
+        smallest_p: the smallest Wilcoxon p that many common seeds can reach.
+    """
+
+    arm: str
+    other: str
+    values: dict[int, float]
+    missing: tuple[int, ...]
+    mean: float | None
+    interval: Interval | None
+    p: float | None
+    t_p: float | None
+    smallest_p: float
+
+
+def paired_difference(values: pd.DataFrame, arm: str, other: str) -> PairedDifference:
+    """Compare two arms on their common seeds.
+
+    Args:
+        values: one row per arm, one column per seed, NaN where missing (see ``summary.seed_values``).
+        arm: row that is compared.
+        other: row it is compared with.
+    """
+    difference = values.loc[arm] - values.loc[other]
+    common = {int(str(seed)): float(value) for seed, value in difference.items() if np.isfinite(value)}
+    missing = tuple(int(str(seed)) for seed in values.columns if int(str(seed)) not in common)
+    numbers = list(common.values())
+    return PairedDifference(
+        arm,
+        other,
+        common,
+        missing,
+        float(np.mean(numbers)) if numbers else None,
+        t_interval(numbers),
+        wilcoxon_p(numbers),
+        t_test_p(numbers),
+        smallest_p(len(numbers)),
+    )
+
+
+def differences(values: pd.DataFrame, arms: Sequence[str], other: str, tested: Sequence[str]) -> pd.DataFrame:
+    """Return the paired difference of each arm to ``other``, one row per arm.
+
+    Holm's correction runs over ``tested`` only; the p-values of the remaining arms are left as they are and must not
+    be read as tests.
+
+    Returns:
+        Columns ``arm, other, num_seeds, seeds, missing, mean, low, high, p, holm_p, t_p, t_holm_p, smallest_p``.
+    """
+    pairs = [paired_difference(values, arm, other) for arm in arms]
+    table = pd.DataFrame([_row(pair) for pair in pairs], columns=_COLUMNS)
+    for plain, adjusted in (("p", "holm_p"), ("t_p", "t_holm_p")):
+        testable = table["arm"].isin(list(tested)) & table[plain].notna()
+        table[adjusted] = np.nan
+        table.loc[testable, adjusted] = holm(table.loc[testable, plain].tolist())
+    return table
+
+
+_COLUMNS = [
+    *["arm", "other", "num_seeds", "seeds", "missing", "mean", "low", "high"],
+    *["p", "holm_p", "t_p", "t_holm_p", "smallest_p"],
+]
+
+
+def _row(pair: PairedDifference) -> dict[str, object]:
+    def number(value: float | None) -> float:
+        return np.nan if value is None else value
+
+    return {
+        "arm": pair.arm,
+        "other": pair.other,
+        "num_seeds": len(pair.values),
+        "seeds": " ".join(str(seed) for seed in pair.values),
+        "missing": " ".join(str(seed) for seed in pair.missing),
+        "mean": number(pair.mean),
+        "low": number(pair.interval.low if pair.interval else None),
+        "high": number(pair.interval.high if pair.interval else None),
+        "p": number(pair.p),
+        "t_p": number(pair.t_p),
+        "smallest_p": pair.smallest_p,
+    }

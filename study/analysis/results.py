@@ -1,0 +1,42 @@
+"""What a study left behind, as tables: the input of every analysis and report."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Results:
+    """Arms, trials and rows of one study.
+
+    Attributes:
+        study: the study's id, such as ``"weighting-1a2b3c4d"``.
+        title: its title for people.
+        arms: one row per arm in the order of the plan: ``arm`` (id), ``label``, ``strategy``, ``family`` (the method it
+            counts as), ``options`` (dict), ``is_static`` (weights fixed for the whole training), ``static_weights``
+            (tuple of T floats, or None).
+        trials: one row per trial: ``trial``, ``arm``, ``seed``, ``status`` (finished, failed, interrupted or pending),
+            ``error`` (one line or None), ``seconds``.
+        rows: one row per report: ``trial``, ``arm``, ``seed``, ``epoch``, ``step`` (optimizer steps so far), ``kind``
+            (``"epoch"``, or ``"final"``: one per finished trial, at the checkpoint chosen on validation) and metrics
+            named ``{split}/{metric}/{task}``, ``{split}/joint_nll``, ``{split}/weighted_nll``, ``weight/{task}`` (sum
+            1), ``raw_weight/{task}``, ``time/step_ms``, ``time/epoch_s``, ``memory/peak_mb``.
+        tasks: names of the T tasks.
+        task_kinds: task -> ``"classification"`` or ``"regression"``.
+        num_classes: classification task -> number of classes.
+        control: id of the arm that differences are taken against.
+        reference_weights: task -> fixed weight in ``joint_nll``.
+        facts: what the reproducibility block prints, in order.
+    """
+
+    study: str
+    title: str
+    arms: pd.DataFrame
+    trials: pd.DataFrame
+    rows: pd.DataFrame
+    tasks: tuple[str, ...]
+    task_kinds: dict[str, str]
+    num_classes: dict[str, int]
+    control: str
+    reference_weights: dict[str, float]
+    facts: dict[str, str]

@@ -1,0 +1,192 @@
+"""One number per arm and seed, and what the seeds of an arm say together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from study.analysis.results import Results
+from study.analysis.statistics import ALPHA, Interval, t_interval
+from study.errors import StudyError
+
+METRICS = {"classification": ("nll", "uar", "accuracy", "macro_f1"), "regression": ("nll", "ccc", "mse")}
+"""Kind of task -> names of its metrics; the ``nll`` of a regression task is its loss, 1 - CCC."""
+HEADLINE = {"classification": "uar", "regression": "ccc"}
+"""Kind of task -> the metric people read, between 0 (or -1) and 1, larger is better."""
+SPLITS = ("test", "valid", "train")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric of one arm over its seeds.
+
+    Attributes:
+        arm: the arm's id.
+        metric: the column, such as ``"test/joint_nll"``.
+        values: seed -> value, finite ones only.
+        missing: planned seeds without a finite value.
+        mean: mean over the seeds that have one; None without any.
+        deviation: standard deviation over the seeds (n - 1); None for fewer than 2.
+        interval: t-interval of the mean; None for fewer than 2 seeds.
+    """
+
+    arm: str
+    metric: str
+    values: dict[int, float]
+    missing: tuple[int, ...]
+    mean: float | None
+    deviation: float | None
+    interval: Interval | None
+
+
+def final_rows(results: Results) -> pd.DataFrame:
+    """Return the final row of every trial that has one; the newest, should a resumed trial have left two."""
+    if "kind" not in results.rows:
+        return results.rows
+    return results.rows[results.rows["kind"] == "final"].drop_duplicates("trial", keep="last")
+
+
+def epoch_rows(results: Results) -> pd.DataFrame:
+    """Return one row per trial and epoch; the newest, should a resumed trial have reported an epoch twice."""
+    if "kind" not in results.rows:
+        return results.rows
+    epochs = results.rows[results.rows["kind"] == "epoch"].drop_duplicates(["trial", "epoch"], keep="last")
+    return epochs.sort_values(["trial", "epoch"], kind="stable")
+
+
+def arm_ids(results: Results) -> list[str]:
+    """Return the ids of the arms in the order of the plan."""
+    return [str(arm) for arm in results.arms["arm"]]
+
+
+def labels(results: Results) -> dict[str, str]:
+    """Return arm id -> label."""
+    return dict(zip(arm_ids(results), (str(label) for label in results.arms["label"]), strict=True))
+
+
+def static_arms(results: Results) -> list[str]:
+    """Return the ids of the arms whose weights stay fixed, in the order of the plan."""
+    return [str(arm) for arm in results.arms.loc[results.arms["is_static"].astype(bool), "arm"]]
+
+
+def dynamic_arms(results: Results) -> list[str]:
+    """Return the ids of the arms whose weights move, in the order of the plan."""
+    static = set(static_arms(results))
+    return [arm for arm in arm_ids(results) if arm not in static]
+
+
+def planned_seeds(results: Results) -> list[int]:
+    """Return every seed of the plan, ascending."""
+    return sorted({int(seed) for seed in results.trials["seed"]})
+
+
+def task_metrics(results: Results, task: str) -> tuple[str, ...]:
+    """Return the names of the metrics that a task has, such as ``("nll", "uar", "accuracy", "macro_f1")``."""
+    return METRICS[results.task_kinds[task]]
+
+
+def metric_columns(results: Results, split: str) -> list[str]:
+    """Return the metric columns of a split that the final rows have, task by task, then the joint losses."""
+    wanted = [f"{split}/{metric}/{task}" for task in results.tasks for metric in task_metrics(results, task)]
+    wanted += [f"{split}/joint_nll", f"{split}/weighted_nll"]
+    return [column for column in wanted if column in results.rows.columns]
+
+
+def seed_values(results: Results, metric: str, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return a metric of the final rows, one row per arm and one column per planned seed.
+
+    NaN stands where a trial has no final row or its value is not finite; ``non_finite`` tells the two apart.
+
+    Args:
+        results: the study.
+        metric: column of the rows; one that no row has gives NaN everywhere.
+        rows: rows with one line per trial to read from; the final rows by default.
+    """
+    source = final_rows(results) if rows is None else rows
+    empty = pd.DataFrame(np.nan, index=arm_ids(results), columns=planned_seeds(results))
+    if metric not in source.columns or source.empty:
+        return empty
+    table = source.pivot(index="arm", columns="seed", values=metric).reindex(index=empty.index, columns=empty.columns)
+    return table.astype(float).replace([np.inf, -np.inf], np.nan)
+
+
+def summarise(results: Results, metric: str) -> dict[str, Summary]:
+    """Return arm id -> mean, deviation and 95 % t-interval of one metric over the arm's seeds, in plan order."""
+    table = seed_values(results, metric)
+    return {str(arm): summary_of(str(arm), metric, values) for arm, values in table.iterrows()}
+
+
+def summary_of(arm: str, metric: str, values: pd.Series) -> Summary:
+    """Summarise the values of one arm; the index of ``values`` are the planned seeds, NaN means missing."""
+    present = {int(str(seed)): float(value) for seed, value in values.items() if np.isfinite(value)}
+    missing = tuple(int(str(seed)) for seed in values.index if int(str(seed)) not in present)
+    numbers = list(present.values())
+    deviation = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
+    mean = float(np.mean(numbers)) if numbers else None
+    return Summary(arm, metric, present, missing, mean, deviation, t_interval(numbers, 1 - ALPHA))
+
+
+def non_finite(results: Results, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the values of finished trials that are not finite: ``arm, seed, metric, value``, in plan order."""
+    finals = final_rows(results)
+    order = {arm: position for position, arm in enumerate(arm_ids(results))}
+    found = [
+        {"arm": str(arm), "seed": int(seed), "metric": column, "value": float(value)}
+        for column in columns
+        if column in finals.columns
+        for arm, seed, value in zip(finals["arm"], finals["seed"], finals[column].astype(float), strict=True)
+        if not np.isfinite(value)
+    ]
+    found.sort(key=lambda row: (order[str(row["arm"])], row["seed"]))
+    return pd.DataFrame(found, columns=["arm", "seed", "metric", "value"])
+
+
+def failures(results: Results) -> pd.DataFrame:
+    """Return every trial that did not finish: ``trial, arm, label, seed, status, error``, in the order of the plan."""
+    unfinished = results.trials[results.trials["status"] != "finished"].copy()
+    unfinished["label"] = unfinished["arm"].map(labels(results))
+    columns = ["trial", "arm", "label", "seed", "status", "error"]
+    return unfinished.reindex(columns=columns).reset_index(drop=True)
+
+
+def require_split(results: Results, split: str) -> None:
+    """Refuse a split that is unknown or that no finished trial has rows of.
+
+    Raises:
+        StudyError: with what is missing and how far the study got.
+    """
+    if split not in SPLITS:
+        raise StudyError(f"unknown split '{split}' (known: {', '.join(SPLITS)})")
+    column = f"{split}/joint_nll"
+    finals = final_rows(results)
+    if column not in finals.columns or finals.empty or not finals[column].notna().any():
+        counts = results.trials["status"].value_counts()
+        told = ", ".join(f"{counts[status]} {status}" for status in sorted(counts.index))
+        raise StudyError(
+            f"study '{results.study}' has no {split} rows to compare: no trial has reported {column} "
+            f"({len(results.trials)} trials: {told or 'none planned'})"
+        )
+    if results.control not in set(arm_ids(results)):
+        raise StudyError(f"control '{results.control}' is not an arm of study '{results.study}'")
+
+
+def trajectories(results: Results, column: str, arm: str) -> pd.DataFrame:
+    """Return a column of the epoch rows of one arm, one row per epoch and one column per seed."""
+    rows = epoch_rows(results)
+    if column not in rows.columns:
+        return pd.DataFrame(dtype=float)
+    chosen = rows[rows["arm"] == arm]
+    return chosen.pivot(index="epoch", columns="seed", values=column).astype(float).sort_index()
+
+
+def mean_trajectory(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return epochs and the mean over the seeds that have a finite value in every epoch, shapes ``(E,), (E,)``.
+
+    A seed that stopped early would bend the mean where it stops; NaN everywhere if no seed is complete.
+    """
+    epochs = table.index.to_numpy(dtype=float)
+    values = table.to_numpy(dtype=float)
+    complete = values[:, np.isfinite(values).all(axis=0)]
+    return epochs, complete.mean(axis=1) if complete.size else np.full(epochs.shape, np.nan)

@@ -1,0 +1,328 @@
+"""What a definition may say, how it is loaded, and what identifies it."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from strategies.errors import suggestion, unknown
+from study.errors import DefinitionError
+
+NAME = r"^[a-z0-9][a-z0-9_-]*$"
+"""Names become folder names: lower-case letters, digits, ``_`` and ``-``."""
+
+MOST_SEEDS = 10_000
+"""More than anybody trains; keeps a typing error from filling the memory."""
+
+_NOT_IDENTITY = {"title", "resources", "per_corpus", "seeds"}
+"""Parts of a definition that change no number of a trial; more seeds extend a study instead of making another."""
+
+
+class Part(BaseModel):
+    """A part of a definition: unknown keys are refused, values cannot be changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Corpus(Part):
+    """Which corpus is studied, and where it lies."""
+
+    name: str = "synthetic"
+    root: str | None = Field(default=None, description="folder of the corpus; the built-in one needs none")
+    options: dict[str, Any] = Field(default_factory=dict)
+    max_skipped: float = Field(default=0.02, ge=0, le=1, description="largest share of unreadable utterances")
+
+
+class Split(Part):
+    """How the corpus is divided into training, validation and test speakers."""
+
+    protocol: str = "speaker_disjoint"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Network(Part):
+    """Which network is trained, at which size, on which modalities."""
+
+    name: str = "chae"
+    preset: str = "small"
+    modalities: tuple[str, ...] | None = Field(default=None, description="None: all that network and corpus share")
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Training(Part):
+    """How every trial is trained; see ``trainables.loop.TrainingSettings`` for each setting's meaning."""
+
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    step_epochs: int = Field(default=10, ge=1)
+    gamma: float = Field(default=0.1, gt=0)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    class_weights: bool = False
+
+
+class Grid(Part):
+    """The static grid: every point of the simplex whose weights are multiples of ``step``."""
+
+    step: Decimal = Field(default=Decimal("0.1"), gt=0, le=1)
+
+    @field_validator("step", mode="before")
+    @classmethod
+    def _exact(cls, step: object) -> object:
+        return Decimal(str(step)) if isinstance(step, float) else step
+
+
+class GridArms(Part):
+    """A family of static arms that counts as one method."""
+
+    grid: Grid
+
+
+class Arm(Part):
+    """One thing compared: a strategy with its options."""
+
+    strategy: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    name: str | None = Field(default=None, pattern=NAME, description="defaults to the name of the strategy")
+
+
+class Resources(Part):
+    """What one trial may use, and how many run at a time."""
+
+    cpus: int = Field(default=1, ge=1)
+    gpus: float = Field(default=0, ge=0, description="0.25 lets four trials share a GPU")
+    max_concurrent: int | None = Field(default=None, ge=1)
+    max_restarts: int = Field(default=2, ge=0, description="times a trial whose process was killed is started again")
+
+
+def _seed_list(value: object) -> object:
+    """Turn a number of seeds n into the seeds 0 .. n-1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    if not 1 <= value <= MOST_SEEDS:
+        raise ValueError(f"a number of seeds lies between 1 and {MOST_SEEDS}")
+    return list(range(value))
+
+
+def _arm_kind(value: object) -> object:
+    """Read an arm by the key it is written with, so that its mistakes are told for that kind alone."""
+    if not isinstance(value, Mapping):
+        return value
+    return (GridArms if "grid" in value else Arm).model_validate(value)
+
+
+class Definition(Part):
+    """What a study is."""
+
+    name: str = Field(pattern=NAME)
+    title: str = ""
+    corpus: Corpus = Corpus()
+    split: Split = Split()
+    network: Network = Network()
+    tasks: tuple[str, ...] = Field(default=("emotion", "gender"), min_length=1)
+    reference_weights: dict[str, float] = Field(default_factory=dict, description="empty: uniform")
+    training: Training = Training()
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seed_list)] = Field(
+        default=(0, 1, 2, 3, 4), min_length=1
+    )
+    control: str = "equal"
+    arms: tuple[Annotated[GridArms | Arm, BeforeValidator(_arm_kind)], ...] = Field(min_length=1)
+    resources: Resources = Resources()
+    per_corpus: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="corpus name -> settings that hold for that corpus, overridden by --set"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Definition":
+        _refuse_repeats("seeds", self.seeds)
+        _refuse_repeats("tasks", self.tasks)
+        for name, weight in self.reference_weights.items():
+            if name not in self.tasks:
+                raise ValueError(unknown("task of reference_weights", name, self.tasks))
+            if weight < 0:
+                raise ValueError(f"reference_weights.{name} is {weight:g}, but weights are not negative")
+        if self.reference_weights and sum(self.reference_weights.values()) <= 0:
+            raise ValueError("reference_weights are all 0: at least one task must count")
+        return self
+
+    @property
+    def reference(self) -> dict[str, float]:
+        """Task -> weight of the joint loss that arms are judged by; sums to 1, uniform unless said otherwise."""
+        given = self.reference_weights or dict.fromkeys(self.tasks, 1.0)
+        total = sum(given.values())
+        return {task: given.get(task, 0.0) / total for task in self.tasks}
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything that decides a number: equal identities give equal results."""
+        content = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
+        content["corpus"].pop("root")
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def study(self) -> str:
+        """Name of the study this definition makes: its own name and the first digits of its identity."""
+        return f"{self.name}-{self.identity[:8]}"
+
+    def as_yaml(self) -> str:
+        """Return the definition as YAML that loads back to itself."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude={"per_corpus"}), sort_keys=False)
+
+
+def _refuse_repeats(what: str, values: Sequence[Hashable]) -> None:
+    repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
+    if repeated:
+        raise ValueError(f"{what} repeats {', '.join(repeated)}: each may be named once")
+
+
+def shipped() -> list[str]:
+    """Return the names of the definitions that come with the project."""
+    folder = resources.files("study") / "definitions"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def source(name: str) -> tuple[str, str]:
+    """Return the text of a definition and where it was read, from a shipped name or a path that ends in ``.yaml``.
+
+    Raises:
+        DefinitionError: there is no such definition.
+    """
+    if name.endswith((".yaml", ".yml")):
+        try:
+            return Path(name).read_text(encoding="utf-8"), name
+        except (OSError, UnicodeDecodeError) as failure:
+            raise DefinitionError(f"definition {name} cannot be read: {failure}") from failure
+    if name not in shipped():
+        raise DefinitionError(f"{unknown('definition', name, shipped())}; a file of your own must end in .yaml")
+    return (resources.files("study") / "definitions" / f"{name}.yaml").read_text(
+        encoding="utf-8"
+    ), f"definition '{name}'"
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Definition:
+    """Return the definition called ``name`` (or in the file ``name``) with ``a.b=value`` overrides applied.
+
+    Values of overrides are YAML. They win over the settings for the chosen corpus (``per_corpus``), which win over the
+    rest of the file; the result is validated like a file.
+
+    Raises:
+        DefinitionError: one line that says what, where, and what is allowed.
+    """
+    text, where = source(name)
+    content = _parse(text, where)
+    return validate(_override(content, overrides), where)
+
+
+def validate(content: Mapping[str, Any], where: str) -> Definition:
+    """Return the content of a definition as a definition.
+
+    Raises:
+        DefinitionError: the first mistake found, in one line.
+    """
+    try:
+        return Definition.model_validate(content)
+    except ValidationError as mistakes:
+        raise DefinitionError(f"{where}: {_one_line(mistakes)}") from None
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as mistake:
+        raise DefinitionError(f"{where} is not YAML: {' '.join(str(mistake).split())}") from None
+    if not isinstance(content, dict):
+        raise DefinitionError(f"{where} is not a definition: expected keys such as name, arms and seeds")
+    return content
+
+
+def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply the overrides; those of ``corpus.name`` first, as they decide which settings ``per_corpus`` adds."""
+    assignments = [_assignment(text) for text in overrides]
+    chosen = [value for path, value in assignments if path == ["corpus", "name"]]
+    corpus = chosen[-1] if chosen else (content.get("corpus") or {}).get("name", "synthetic")
+    per_corpus = content.get("per_corpus") or {}
+    special = per_corpus.get(corpus) if isinstance(per_corpus, dict) else None
+    if special is not None:
+        content = _merge(content, special)
+    for path, value in assignments:
+        content = _merge(content, _nested(path, value))
+    return content
+
+
+def _assignment(text: str) -> tuple[list[str], Any]:
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise DefinitionError(f"--set {text}: expected KEY=VALUE, such as --set training.epochs=20")
+    try:
+        return path.strip().split("."), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise DefinitionError(f"--set {text}: the value is not YAML") from None
+
+
+def _nested(path: Sequence[str], value: object) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``changes``; mappings are merged key by key, everything else is replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) and value else value
+    return merged
+
+
+def _one_line(mistakes: ValidationError) -> str:
+    """Return the first mistake in words, with how many more there are."""
+    errors = mistakes.errors(include_url=False)
+    first = errors[0]
+    path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
+    message = _explain(first, path)
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{message}{more}"
+
+
+def _explain(mistake: Any, path: Sequence[str]) -> str:  # noqa: ANN401  (pydantic's own typed dictionary)
+    where = ".".join(path)
+    if mistake["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        parent = f" in {'.'.join(path[:-1])}" if path[:-1] else ""
+        return f"unknown key '{path[-1]}'{parent} (known: {', '.join(known)}){suggestion(path[-1], known)}"
+    if mistake["type"] == "missing":
+        return f"{where} is missing"
+    reason = mistake["msg"].removeprefix("Value error, ")
+    reason = reason[0].lower() + reason[1:]
+    if not where:
+        return reason
+    return f"{where} is {_shown(mistake['input'])}: {reason}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _known_keys(path: Sequence[str]) -> list[str]:
+    """Return the keys allowed at a place in the definition, following the models down."""
+    model: type[Part] = Definition
+    for key in path:
+        if key == "arms" or key.isdigit():
+            model = Arm
+        else:
+            found = model.model_fields[key].annotation if key in model.model_fields else None
+            model = found if isinstance(found, type) and issubclass(found, Part) else model
+    return [*model.model_fields, "grid"] if model is Arm else list(model.model_fields)

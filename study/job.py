@@ -1,0 +1,299 @@
+"""The main job from end to end: prepare, run, record, compare, report."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from study import provenance, records, tracking
+from study.analysis import Comparison, compare
+from study.definition import Definition
+from study.errors import StudyError
+from study.plan import Plan, make_plan
+from study.progress import Board, Display
+from study.records import StudyFolder
+from study.report import summary_lines, write_report
+from study.runner import Observer, concurrency, ray_started, run_trials
+from study.tracking import Tracker, default_uri
+from trainables import corpora, networks
+from trainables.corpora import Corpus, Finding, Store, StoreSettings
+from trainables.session import Row, TrialSpecification
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        folder: the study.
+        comparison: of the trials that finished; None if none did.
+        report: path of the report; None if there is nothing to report.
+        failed: number of failed trials.
+        unfinished: number of trials that did not end: the run was interrupted.
+        tracking_uri: where the results are recorded.
+        tracking_problem: why they could not all be recorded, or None.
+    """
+
+    folder: StudyFolder
+    comparison: Comparison | None
+    report: Path | None
+    failed: int
+    unfinished: int
+    tracking_uri: str
+    tracking_problem: str | None
+
+
+class Recorder:
+    """Appends what happens to trials to the study's rows; an observer."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self._folder = folder
+
+    def trial_started(self, trial: TrialSpecification) -> None:
+        """Record the start."""
+        self._folder.append(trial.trial, {"event": "start", "arm": trial.arm, "seed": trial.seed})
+
+    def trial_reported(self, trial: TrialSpecification, row: Row) -> None:
+        """Record a row."""
+        self._folder.append(trial.trial, {"event": "row", "row": row})
+
+    def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:
+        """Record the end."""
+        outcome = {"status": "failed", **failure} if failure else {"status": "finished"}
+        self._folder.append(trial.trial, {"event": "end", **outcome})
+
+
+class Observers:
+    """Tells several observers, in order: what is on disk comes first."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def trial_started(self, trial: TrialSpecification) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.trial_started(trial)
+
+    def trial_reported(self, trial: TrialSpecification, row: Row) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.trial_reported(trial, row)
+
+    def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.trial_ended(trial, failure)
+
+
+def run(
+    definition: Definition,
+    home: Path,
+    display: Display,
+    *,
+    address: str | None = None,
+    fresh: bool = False,
+    retry_failed: bool = False,
+) -> Outcome:
+    """Run a study to its end, or go on with it: trials that ended are kept.
+
+    Args:
+        definition: what to run.
+        home: folder of all studies.
+        display: what a person sees.
+        address: of a Ray cluster; None starts Ray on this machine.
+        fresh: forget what an earlier run of the same study has done.
+        retry_failed: run the trials that failed again.
+
+    Raises:
+        UserError: something does not fit; nothing that was computed is lost.
+    """
+    corpus = corpora.create(definition.corpus.name, definition.corpus.options)
+    plan = make_plan(definition, corpus)
+    folder = StudyFolder(home / definition.study)
+    folder.create()
+    with folder.locked():
+        if fresh:
+            _forget(folder)
+        store = prepare_store(definition, corpus, display)
+        corpora.make_split(definition.split.protocol, store.table, **definition.split.options)
+        plan = _extended(plan, folder)
+        _write_lock(folder, plan, store)
+        return _run_locked(plan, folder, store, display, address=address, retry_failed=retry_failed)
+
+
+def _run_locked(
+    plan: Plan, folder: StudyFolder, store: Store, display: Display, *, address: str | None, retry_failed: bool
+) -> Outcome:
+    trials = plan.trials(str(store.path), str(folder.checkpoints))
+    board = Board(plan.arms, plan.definition.seeds, plan.definition.training.epochs)
+    waiting = _waiting(trials, folder, board, retry_failed=retry_failed)
+    uri = default_uri(folder.path.parent)
+    display.say(f"study {folder.name}: {len(waiting)} of {len(trials)} trials to run, in {folder.path}")
+    tracker = Tracker(folder, uri)
+    tracker.start()
+    if waiting:
+        with ray_started(address, folder.log) as cluster, display.showing(board):
+            board.start_clock(concurrency(plan.definition.resources, cluster))
+            observers = Observers(Recorder(folder), board, display, tracker)
+            run_trials(waiting, plan.definition.resources, cluster, observers, folder.path / "ray")
+    return _conclude(plan, folder, tracker, uri, display)
+
+
+def _conclude(plan: Plan, folder: StudyFolder, tracker: Tracker, uri: str, display: Display) -> Outcome:
+    results = records.load_results(folder)
+    statuses = results.trials["status"].value_counts()
+    failed, finished = int(statuses.get("failed", 0)), int(statuses.get("finished", 0))
+    unfinished = plan.num_trials - failed - finished
+    comparison, report = None, None
+    if finished:
+        display.say("comparing and writing the report")
+        comparison = compare(results)
+        report = write_report(results, folder.report)
+    status = "KILLED" if unfinished else "FINISHED"
+    problem = tracker.finish(status, parent_note(comparison), headline(comparison))
+    return Outcome(folder, comparison, report, failed, unfinished, uri, problem)
+
+
+def parent_note(comparison: Comparison | None) -> str:
+    """Return the study's note in MLflow: its summary in plain words."""
+    if comparison is None:
+        return "No trial has finished."
+    return "\n".join(f"- {line}" for line in summary_lines(comparison))
+
+
+def headline(comparison: Comparison | None) -> dict[str, float]:
+    """Return the metrics shown on the study's own MLflow run."""
+    if comparison is None:
+        return {}
+    return {"trials_finished": float(comparison.num_finished), "trials_failed": float(len(comparison.failures))}
+
+
+def prepare_store(definition: Definition, corpus: Corpus, display: Display) -> Store:
+    """Return the corpus in its prepared form, made now unless it is there already.
+
+    Raises:
+        CorpusError: the corpus is missing, or more of it is unreadable than the definition allows.
+    """
+    settings = StoreSettings(
+        **_input(
+            networks.input_settings(definition.network.name, definition.network.preset, definition.network.options)
+        )
+    )
+    root = _root(definition, corpus)
+    with display.counting(f"preparing corpus {corpus.name}") as progress:
+        store = corpora.prepare(corpus, root, settings, corpora.default_cache(), progress=progress)
+    store.check_skipped(definition.corpus.max_skipped)
+    for line in store.skipped_lines():
+        display.warn(line)
+    return store
+
+
+def _input(settings: networks.InputSettings) -> dict[str, Any]:
+    return {"max_seconds": settings.max_seconds, "frame_size": settings.frame_size}
+
+
+def _root(definition: Definition, corpus: Corpus) -> Path | None:
+    if definition.corpus.root is not None:
+        return Path(definition.corpus.root).expanduser()
+    if corpus.needs_root:
+        raise StudyError(
+            f"corpus '{corpus.name}' needs its folder: add --root FOLDER (or corpus.root to the definition)"
+        )
+    return None
+
+
+def _forget(folder: StudyFolder) -> None:
+    for path in (folder.rows, folder.checkpoints, folder.report):
+        shutil.rmtree(path, ignore_errors=True)
+    folder.lock.unlink(missing_ok=True)
+    folder.create()
+
+
+def _extended(plan: Plan, folder: StudyFolder) -> Plan:
+    """Return the plan with the seeds that an earlier run of the same study had, so that none of its trials is lost."""
+    if not folder.lock.exists():
+        return plan
+    before = folder.read_lock()["seeds"]
+    seeds = tuple(sorted({*before, *plan.definition.seeds}))
+    return Plan(
+        plan.definition.model_copy(update={"seeds": seeds}), plan.arms, plan.tasks, plan.modalities, plan.control
+    )
+
+
+def _write_lock(folder: StudyFolder, plan: Plan, store: Store) -> None:
+    """Freeze the study: what it is, what it runs on.
+
+    Raises:
+        StudyError: an earlier run of this study used other data.
+    """
+    if folder.lock.exists():
+        before = folder.read_lock()["corpus"]["content_hash"]
+        if before != store.content_hash:
+            raise StudyError(
+                f"study {folder.name} was run on other data (corpus hash {before[:12]}, now {store.content_hash[:12]}): "
+                "bring the old corpus back, or start anew with --fresh"
+            )
+    folder.write_text(folder.definition, plan.definition.as_yaml())
+    folder.write_text(folder.lock, json.dumps(provenance.lock(plan, store), indent=1))
+
+
+def _waiting(
+    trials: Sequence[TrialSpecification], folder: StudyFolder, board: Board, *, retry_failed: bool
+) -> list[TrialSpecification]:
+    """Return the trials that have yet to run, and tell the board of those that have not."""
+    waiting = []
+    for trial in trials:
+        record = folder.record(trial.trial)
+        if record.status == "finished" or (record.status == "failed" and not retry_failed):
+            last = record.rows[-1] if record.rows else {}
+            board.found_finished(trial, last.get("valid/joint_nll"), record.status)
+        else:
+            waiting.append(trial)
+    return waiting
+
+
+def sync(folder: StudyFolder) -> str:
+    """Bring MLflow up to what a study has on disk; return what was done, in one line.
+
+    Raises:
+        StudyError: the tracking store does not answer.
+    """
+    results = records.load_results(folder)
+    finished = bool((results.trials["status"] == "finished").any())
+    comparison = compare(results) if finished else None
+    uri = default_uri(folder.path.parent)
+    count = tracking.sync(folder, uri, "FINISHED", parent_note(comparison), headline(comparison))
+    return f"{count} trials of {folder.name} are recorded in {uri}"
+
+
+def _corpus(name: str, root: Path | None) -> tuple[Corpus, Path | None]:
+    corpus = corpora.create(name, {})
+    if root is None and corpus.needs_root:
+        raise StudyError(f"corpus '{name}' needs its folder: add --root FOLDER")
+    return corpus, root
+
+
+def prepare_corpus(name: str, root: Path | None, network: str, preset: str, display: Display) -> str:
+    """Prepare a corpus for a network and return where it is."""
+    corpus, folder = _corpus(name, root)
+    settings = StoreSettings(**_input(networks.input_settings(network, preset, {})))
+    with display.counting(f"preparing corpus {name}") as progress:
+        store = corpora.prepare(corpus, folder, settings, corpora.default_cache(), progress=progress)
+    for line in store.skipped_lines():
+        display.warn(line)
+    return str(store.path)
+
+
+def check_corpus(name: str, root: Path | None) -> list[Finding]:
+    """Return what is missing, unreadable or mislabelled in a corpus."""
+    return corpora.check(*_corpus(name, root))
+
+
+def describe_corpus(name: str, root: Path | None) -> dict[str, pd.DataFrame]:
+    """Return counts of utterances by class, gender and speaker."""
+    corpus, folder = _corpus(name, root)
+    return corpora.stats(corpus, folder)

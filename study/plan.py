@@ -1,0 +1,210 @@
+"""From a definition to arms, seeds and trials: what would run, checked before anything runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from strategies import StrategyError, simplex_grid
+from strategies.errors import unknown
+from study import definition as definitions
+from study.definition import Definition, GridArms
+from study.errors import DefinitionError
+from trainables import networks
+from trainables.corpora import Corpus
+from trainables.session import TrialSpecification, build_network, build_strategy
+from trainables.tasks import Task
+
+GRID_FAMILY = "static grid"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One thing compared.
+
+    Attributes:
+        arm: unique name, also in file names.
+        label: what a person reads.
+        strategy: name of the strategy.
+        options: of the strategy.
+        family: the method it counts as; all points of the static grid are one method.
+        static_weights: its weights if they never change, else None.
+    """
+
+    arm: str
+    label: str
+    strategy: str
+    options: dict[str, Any]
+    family: str
+    static_weights: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a study will do.
+
+    Attributes:
+        definition: what it was made from.
+        arms: in the order of the definition, the grid from the last task's end to the first's.
+        tasks: with the classes of the corpus.
+        modalities: what the network will be fed.
+        control: the arm that differences are taken against.
+    """
+
+    definition: Definition
+    arms: tuple[Arm, ...]
+    tasks: tuple[Task, ...]
+    modalities: tuple[str, ...]
+    control: str
+
+    @property
+    def num_trials(self) -> int:
+        """Number of trials: arms times seeds."""
+        return len(self.arms) * len(self.definition.seeds)
+
+    def trials(self, store: str = "", checkpoints: str | None = None) -> list[TrialSpecification]:
+        """Return every trial, seed by seed, so that an interrupted study has compared all arms on its first seeds.
+
+        Args:
+            store: path of the prepared corpus.
+            checkpoints: folder of the checkpoints; None for a plan that only counts.
+        """
+        return [self._trial(arm, seed, store, checkpoints) for seed in self.definition.seeds for arm in self.arms]
+
+    def _trial(self, arm: Arm, seed: int, store: str, checkpoints: str | None) -> TrialSpecification:
+        trial = f"{arm.arm}-seed{seed}"
+        return TrialSpecification(
+            trial=trial,
+            arm=arm.arm,
+            seed=seed,
+            store=store,
+            split=self.definition.split.model_dump(mode="json"),
+            network=self.network(),
+            strategy={"name": arm.strategy, "options": arm.options},
+            tasks=[{"name": task.name, "classes": list(task.classes), "kind": task.kind} for task in self.tasks],
+            training=self.definition.training.model_dump(mode="json"),
+            reference_weights=self.definition.reference,
+            folder=None if checkpoints is None else f"{checkpoints}/{trial}",
+        )
+
+    def network(self) -> dict[str, Any]:
+        """Return the network's settings with its modalities decided."""
+        return self.definition.network.model_dump(mode="json") | {"modalities": list(self.modalities)}
+
+
+def make_plan(definition: Definition, corpus: Corpus) -> Plan:
+    """Return what a definition means for a corpus; every strategy and the network are built once to see that they can.
+
+    Raises:
+        UserError: the first thing that does not fit, in one line.
+    """
+    tasks = _tasks(definition, corpus)
+    arms = _arms(definition, tasks)
+    plan = Plan(definition, arms, tasks, _modalities(definition, corpus), _control(definition.control, arms))
+    _rehearse(plan)
+    return plan
+
+
+def _tasks(definition: Definition, corpus: Corpus) -> tuple[Task, ...]:
+    for name in definition.tasks:
+        if name not in corpus.classes:
+            raise DefinitionError(f"tasks: {unknown(f'label of corpus {corpus.name}', name, corpus.classes)}")
+    return tuple(Task(name, tuple(corpus.classes[name])) for name in definition.tasks)
+
+
+def _modalities(definition: Definition, corpus: Corpus) -> tuple[str, ...]:
+    possible = networks.modalities(definition.network.name)
+    if definition.network.modalities is None:
+        return tuple(modality for modality in possible if modality in corpus.modalities)
+    for modality in definition.network.modalities:
+        if modality not in possible:
+            raise DefinitionError(
+                f"network.modalities: {unknown(f'modality of network {definition.network.name}', modality, possible)}"
+            )
+        if modality not in corpus.modalities:
+            has = ", ".join(corpus.modalities)
+            raise DefinitionError(f"network.modalities: corpus '{corpus.name}' has no {modality} (it has: {has})")
+    return definition.network.modalities
+
+
+def _arms(definition: Definition, tasks: Sequence[Task]) -> tuple[Arm, ...]:
+    arms: list[Arm] = []
+    for entry in definition.arms:
+        arms += _grid_arms(entry, len(tasks)) if isinstance(entry, GridArms) else [_single_arm(entry, tasks)]
+    seen: set[str] = set()
+    for arm in arms:
+        if arm.arm in seen:
+            raise DefinitionError(f"arms: '{arm.arm}' is there twice: give one of them a name of its own (name: ...)")
+        seen.add(arm.arm)
+    return tuple(arms)
+
+
+def _grid_arms(entry: GridArms, num_tasks: int) -> list[Arm]:
+    try:
+        points = simplex_grid(num_tasks, entry.grid.step)
+    except StrategyError as refusal:
+        raise DefinitionError(f"arms: grid: {refusal}") from None
+    return [
+        Arm(
+            arm="-".join(["static", *map(str, point)]),
+            label=f"static {'/'.join(map(str, point))}",
+            strategy="static",
+            options={"weights": [str(weight) for weight in point]},
+            family=GRID_FAMILY,
+            static_weights=tuple(map(float, point)),
+        )
+        for point in points
+    ]
+
+
+def _single_arm(entry: definitions.Arm, tasks: Sequence[Task]) -> Arm:
+    name = entry.name or entry.strategy
+    try:
+        strategy = build_strategy({"name": entry.strategy, "options": entry.options}, tasks, seed=0)
+    except StrategyError as refusal:
+        raise DefinitionError(f"arms: {refusal}") from None
+    fixed = tuple(strategy.last_weights.tolist()) if strategy.is_static else None
+    return Arm(name, name, entry.strategy, dict(entry.options), GRID_FAMILY if fixed else name, fixed)
+
+
+def _control(wanted: str, arms: Sequence[Arm]) -> str:
+    """Return the arm called ``wanted``; ``equal`` also finds a static arm whose weights are all the same."""
+    names = [arm.arm for arm in arms]
+    if wanted in names:
+        return wanted
+    if wanted == "equal":
+        for arm in arms:
+            if arm.static_weights and len(set(arm.static_weights)) == 1:
+                return arm.arm
+    raise DefinitionError(f"control: {unknown('arm', wanted, names)}")
+
+
+def _rehearse(plan: Plan) -> None:
+    """Build the network once without memory, so that what cannot be built fails here and not on a cluster."""
+    import torch
+
+    with torch.device("meta"):
+        build_network(plan.network(), plan.tasks)
+
+
+def describe(plan: Plan) -> Mapping[str, str]:
+    """Return what would run, as lines for a person: what -> how much."""
+    definition, training = plan.definition, plan.definition.training
+    arms = [f"{plan_family} ({count})" if count > 1 else plan_family for plan_family, count in _families(plan).items()]
+    return {
+        "study": definition.study,
+        "corpus": definition.corpus.name,
+        "network": f"{definition.network.name}, {definition.network.preset}, {' + '.join(plan.modalities)}",
+        "tasks": ", ".join(f"{task.name} ({task.num_outputs} classes)" for task in plan.tasks),
+        "arms": f"{len(plan.arms)}: {', '.join(arms)}",
+        "seeds": f"{len(definition.seeds)}: {', '.join(map(str, definition.seeds))}",
+        "trials": str(plan.num_trials),
+        "epochs": f"{training.epochs} a trial, {training.epochs * plan.num_trials} in all",
+        "control": plan.control,
+    }
+
+
+def _families(plan: Plan) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for arm in plan.arms:
+        counts[arm.family] = counts.get(arm.family, 0) + 1
+    return counts

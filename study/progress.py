@@ -1,0 +1,242 @@
+"""What a person sees while a study runs: a live table on a terminal, one line per ended trial elsewhere.
+
+Everything goes to standard error; standard output is for results.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from study.plan import Arm
+from trainables.session import Row, TrialSpecification
+
+_REFRESH_PER_SECOND = 4
+_MARKS = {"finished": "[green]●[/]", "failed": "[red]✗[/]", "running": "[yellow]◐[/]", "pending": "[dim]·[/]"}
+
+
+@dataclass
+class _TrialState:
+    """What is known of one trial while the study runs."""
+
+    status: str = "pending"
+    epoch: int = 0
+    joint_nll: float | None = None
+
+
+@dataclass
+class Board:
+    """What has happened so far, without any output; an observer of trials.
+
+    Attributes:
+        arms: in the order they are shown.
+        seeds: in the order they are shown.
+        epochs: of every trial.
+        concurrency: trials that run at a time; known once Ray has started.
+    """
+
+    arms: Sequence[Arm]
+    seeds: Sequence[int]
+    epochs: int
+    concurrency: int = 1
+    trials: dict[tuple[str, int], _TrialState] = field(default_factory=dict)
+    _started: float = field(default_factory=time.monotonic)
+    _epochs_before: int = 0
+
+    def __post_init__(self) -> None:
+        self.trials = {(arm.arm, seed): _TrialState() for seed in self.seeds for arm in self.arms}
+
+    def found_finished(self, trial: TrialSpecification, joint_nll: float | None, status: str = "finished") -> None:
+        """Count a trial that an earlier run ended."""
+        self.trials[trial.arm, trial.seed] = _TrialState(status, self.epochs, joint_nll)
+        self._epochs_before += self.epochs
+
+    def start_clock(self, concurrency: int) -> None:
+        """Start estimating the time left."""
+        self.concurrency = concurrency
+        self._started = time.monotonic()
+
+    def trial_started(self, trial: TrialSpecification) -> None:
+        """Note that a trial runs."""
+        self.trials[trial.arm, trial.seed].status = "running"
+
+    def trial_reported(self, trial: TrialSpecification, row: Row) -> None:
+        """Note how far a trial is and how good its validation was."""
+        state = self.trials[trial.arm, trial.seed]
+        state.epoch, state.joint_nll = int(row["epoch"]), float(row["valid/joint_nll"])
+
+    def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:
+        """Note that a trial ended."""
+        state = self.trials[trial.arm, trial.seed]
+        state.status, state.epoch = ("failed" if failure else "finished"), self.epochs
+
+    def count(self, status: str) -> int:
+        """Return how many trials have a status."""
+        return sum(state.status == status for state in self.trials.values())
+
+    @property
+    def ended(self) -> int:
+        """Number of trials that finished or failed."""
+        return self.count("finished") + self.count("failed")
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs trained in all trials, earlier runs included."""
+        return sum(state.epoch for state in self.trials.values())
+
+    def seconds_left(self) -> float | None:
+        """Return the estimated time to the end from the pace so far, or None before the first epoch."""
+        trained = self.epochs_done - self._epochs_before
+        if trained <= 0:
+            return None
+        left = self.epochs * len(self.trials) - self.epochs_done
+        return left * (time.monotonic() - self._started) / trained
+
+    def mean_joint_nll(self, arm: str) -> float | None:
+        """Return the mean over seeds of an arm's latest validation joint NLL."""
+        values = [self.trials[arm, seed].joint_nll for seed in self.seeds]
+        known = [value for value in values if value is not None]
+        return statistics.fmean(known) if known else None
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time span for a person.
+
+    >>> duration(45.2), duration(200), duration(7500), duration(None)
+    ('45 s', '3 min 20 s', '2 h 05 min', '...')
+    """
+    if seconds is None:
+        return "..."
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Display:
+    """Says nothing: ``--quiet``. The base of the two that speak."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, message: str) -> None:
+        """Tell what happens now."""
+
+    def warn(self, message: str) -> None:
+        """Tell something the user should act on; shown even when quiet."""
+        self.console.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:  # noqa: ARG002
+        """Show the progress of a loop; yields a function of (done, total)."""
+        yield lambda done, total: None  # noqa: ARG005
+
+    @contextmanager
+    def showing(self, board: Board) -> Iterator[None]:  # noqa: ARG002
+        """Show the board while trials run."""
+        yield
+
+    def trial_started(self, trial: TrialSpecification) -> None:
+        """Do nothing: the board knows."""
+
+    def trial_reported(self, trial: TrialSpecification, row: Row) -> None:
+        """Do nothing: the board knows."""
+
+    def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:
+        """Do nothing: the board knows."""
+
+
+class LineDisplay(Display):
+    """One line per ended trial, for logs and pipes."""
+
+    _board: Board | None = None
+
+    def say(self, message: str) -> None:
+        """Print the message."""
+        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def showing(self, board: Board) -> Iterator[None]:
+        """Remember the board for the lines."""
+        self._board = board
+        yield
+
+    def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:
+        """Print how a trial ended and how much is left."""
+        board = self._board
+        if board is None:
+            return
+        state = board.trials[trial.arm, trial.seed]
+        result = f"failed: {failure['error']}" if failure else f"validation joint NLL {state.joint_nll or 0:.4f}"
+        left = duration(board.seconds_left())
+        self.say(f"[{board.ended}/{len(board.trials)}] {trial.trial}: {result}; about {left} left")
+
+
+class LiveDisplay(Display):
+    """One live table of arms and one bar with the time left."""
+
+    def say(self, message: str) -> None:
+        """Print the message above the table."""
+        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Show a bar that vanishes when done."""
+        with _bar(self.console, transient=True) as bar:
+            task = bar.add_task(what, total=None, note="")
+            yield lambda done, total: bar.update(task, completed=done, total=total, note=f"{done}/{total}")
+
+    @contextmanager
+    def showing(self, board: Board) -> Iterator[None]:
+        """Show table and bar while trials run, and leave nothing behind: the results follow."""
+        bar = _bar(self.console)
+        task = bar.add_task("trials", total=board.epochs * len(board.trials), note="")
+        live = Live(
+            get_renderable=lambda: _render(board, bar, task),
+            console=self.console,
+            refresh_per_second=_REFRESH_PER_SECOND,
+            transient=True,
+        )
+        with live:
+            yield
+
+
+def _bar(console: Console, *, transient: bool = False) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=40), TextColumn("{task.fields[note]}"))
+    return Progress(*columns, console=console, transient=transient)
+
+
+def _render(board: Board, bar: Progress, task: TaskID) -> Group:
+    failed = f", {board.count('failed')} failed" if board.count("failed") else ""
+    note = f"{board.ended}/{len(board.trials)}{failed}, about {duration(board.seconds_left())} left"
+    bar.update(task, completed=board.epochs_done, note=note)
+    return Group(_table(board), bar)
+
+
+def _table(board: Board) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (("arm", "left"), ("seeds", "left"), ("epoch", "right"), ("validation joint NLL", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for arm in board.arms:
+        states = [board.trials[arm.arm, seed] for seed in board.seeds]
+        running = [str(state.epoch) for state in states if state.status == "running"]
+        mean = board.mean_joint_nll(arm.arm)
+        marks = "".join(_MARKS[state.status] for state in states)
+        table.add_row(arm.label, marks, ", ".join(running), "" if mean is None else f"{mean:.4f}")
+    return table
+
+
+def make_display(*, quiet: bool) -> Display:
+    """Return the display that fits: none when quiet, live on a terminal, lines elsewhere."""
+    console = Console(stderr=True)
+    if quiet:
+        return Display(console)
+    return LiveDisplay(console) if console.is_terminal else LineDisplay(console)

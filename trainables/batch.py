@@ -1,0 +1,57 @@
+"""What a network reads: a few utterances, padded to the longest."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SAMPLE_RATE = 16_000
+"""Audio samples per second of every prepared corpus (Chae et al. 2018)."""
+FRAME_RATE = 25
+"""Video frames per second; one frame lasts 40 ms, that is 640 audio samples."""
+SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N utterances.
+
+    Attributes:
+        num_frames: length of each utterance in frames of 40 ms, ``(N,)`` int64, at least 1, at most M.
+        labels: task name -> ``(N,)``; int64 class indices with -1 where the label is missing, or float32 values with
+            NaN where it is missing.
+        audio: samples in -1..1, ``(N, M * 640)`` float32, zeros after the end; None if the modality is not used.
+        video: pixels in 0..255, ``(N, M, 3, H, W)`` uint8, zeros after the end; None if the modality is not used.
+    """
+
+    num_frames: Tensor
+    labels: dict[str, Tensor]
+    audio: Tensor | None = None
+    video: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.num_frames)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on another device; lengths stay on the CPU, where packing needs them."""
+        return Batch(
+            num_frames=self.num_frames,
+            labels={name: values.to(device, non_blocking=True) for name, values in self.labels.items()},
+            audio=None if self.audio is None else self.audio.to(device, non_blocking=True),
+            video=None if self.video is None else self.video.to(device, non_blocking=True),
+        )
+
+    def split(self, parts: int) -> list["Batch"]:
+        """Return at most ``parts`` batches of nearly equal size that together hold the same utterances in order."""
+        if parts <= 1:
+            return [self]
+        pieces = [piece for piece in torch.arange(len(self)).tensor_split(parts) if len(piece)]
+        return [self._slice(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
+
+    def _slice(self, start: int, stop: int) -> "Batch":
+        return Batch(
+            num_frames=self.num_frames[start:stop],
+            labels={name: values[start:stop] for name, values in self.labels.items()},
+            audio=None if self.audio is None else self.audio[start:stop],
+            video=None if self.video is None else self.video[start:stop],
+        )

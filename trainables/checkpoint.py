@@ -1,0 +1,46 @@
+"""Checkpoints on disk: written whole or not at all, read without running code."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainables.errors import TrainingError
+
+FORMAT = 1
+"""Raised whenever a checkpoint written before could no longer be read correctly."""
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` to ``path`` atomically: a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any]:
+    """Return the state written by ``save``, its tensors on ``device``.
+
+    Raises:
+        TrainingError: the file is damaged or was written in another format.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as failure:
+        raise TrainingError(
+            f"checkpoint {path} cannot be read ({failure}): delete it to start the trial anew"
+        ) from failure
+    if state.get("format") != FORMAT:
+        raise TrainingError(
+            f"checkpoint {path} has format {state.get('format')}, this version reads {FORMAT}: "
+            "delete it to start the trial anew"
+        )
+    return state

@@ -1,0 +1,59 @@
+"""Names of corpora, and how to build one."""
+
+from typing import Any
+
+from strategies.registry import Registry, check_options
+from trainables.corpora.base import Corpus
+from trainables.errors import CorpusError
+
+GROUP = "study.corpora"
+
+REGISTRY = Registry(
+    "corpus",
+    GROUP,
+    {
+        "synthetic": "trainables.corpora.synthetic:Synthetic",
+        "ravdess": "trainables.corpora.ravdess:Ravdess",
+    },
+    CorpusError,
+)
+
+
+def names() -> list[str]:
+    """Return the names of all corpora, the project's own first.
+
+    >>> names()[:2]
+    ['synthetic', 'ravdess']
+    """
+    return REGISTRY.names()
+
+
+def load(name: str) -> type[Corpus]:
+    """Return the class of the corpus called ``name``.
+
+    Raises:
+        CorpusError: unknown name, broken plug-in, or an entry that is no corpus.
+    """
+    loaded = REGISTRY.load(name)
+    if not (isinstance(loaded, type) and issubclass(loaded, Corpus)):
+        raise CorpusError(f"corpus '{name}' is {loaded!r}, which is not a subclass of trainables.corpora.Corpus")
+    return loaded
+
+
+def create(name: str, **options: Any) -> Corpus:  # noqa: ANN401  (options are the corpus's own)
+    """Build the corpus called ``name``.
+
+    >>> create("synthetic", num_speakers=24).options["num_speakers"]
+    24
+
+    Raises:
+        CorpusError: unknown corpus or option, or a value that the corpus refuses.
+    """
+    corpus = load(name)
+    check_options(f"corpus '{name}'", corpus, options, CorpusError)
+    try:
+        return corpus(**options)
+    except CorpusError as refusal:
+        raise CorpusError(f"corpus '{name}': {refusal}") from None
+    except TypeError as mismatch:
+        raise CorpusError(f"corpus '{name}': {mismatch}") from mismatch

@@ -1,0 +1,39 @@
+"""Peak memory of this process, by epoch."""
+
+from pathlib import Path
+
+import torch
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
+
+
+def reset_peak(device: torch.device) -> None:
+    """Start a new measurement; where the system cannot reset the peak of the host's memory, the old one stands."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        _CLEAR.write_text(_RESET_PEAK)
+    except OSError:
+        return
+
+
+def peak_mb(device: torch.device) -> float:
+    """Return the peak since the last reset in MiB: memory allocated on the GPU, or resident memory of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if _STATUS.exists():
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
+    return _portable_peak_mb()
+
+
+def _portable_peak_mb() -> float:
+    import resource
+    import sys
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
