@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from study.plan import Arm
-from trainables.session import Row, TrialSpecification
+if TYPE_CHECKING:
+    from study.plan import Arm
+    from trainables.session import Row, TrialSpecification
+
 
 _REFRESH_PER_SECOND = 4
 _MARKS = {"finished": "[green]●[/]", "failed": "[red]✗[/]", "running": "[yellow]◐[/]", "pending": "[dim]·[/]"}
@@ -41,7 +44,7 @@ class Board:
         concurrency: trials that run at a time; known once Ray has started.
     """
 
-    arms: Sequence[Arm]
+    arms: "Sequence[Arm]"
     seeds: Sequence[int]
     epochs: int
     concurrency: int = 1
@@ -52,7 +55,7 @@ class Board:
     def __post_init__(self) -> None:
         self.trials = {(arm.arm, seed): _TrialState() for seed in self.seeds for arm in self.arms}
 
-    def found_finished(self, trial: TrialSpecification, joint_nll: float | None, status: str = "finished") -> None:
+    def found_finished(self, trial: "TrialSpecification", joint_nll: float | None, status: str = "finished") -> None:
         """Count a trial that an earlier run ended."""
         self.trials[trial.arm, trial.seed] = _TrialState(status, self.epochs, joint_nll)
         self._epochs_before += self.epochs
@@ -62,16 +65,16 @@ class Board:
         self.concurrency = concurrency
         self._started = time.monotonic()
 
-    def trial_started(self, trial: TrialSpecification) -> None:
+    def trial_started(self, trial: "TrialSpecification") -> None:
         """Note that a trial runs."""
         self.trials[trial.arm, trial.seed].status = "running"
 
-    def trial_reported(self, trial: TrialSpecification, row: Row) -> None:
+    def trial_reported(self, trial: "TrialSpecification", row: "Row") -> None:
         """Note how far a trial is and how good its validation was."""
         state = self.trials[trial.arm, trial.seed]
         state.epoch, state.joint_nll = int(row["epoch"]), float(row["valid/joint_nll"])
 
-    def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:
+    def trial_ended(self, trial: "TrialSpecification", failure: dict[str, str] | None) -> None:
         """Note that a trial ended."""
         state = self.trials[trial.arm, trial.seed]
         state.status, state.epoch = ("failed" if failure else "finished"), self.epochs
@@ -144,13 +147,13 @@ class Display:
         """Show the board while trials run."""
         yield
 
-    def trial_started(self, trial: TrialSpecification) -> None:
+    def trial_started(self, trial: "TrialSpecification") -> None:
         """Do nothing: the board knows."""
 
-    def trial_reported(self, trial: TrialSpecification, row: Row) -> None:
+    def trial_reported(self, trial: "TrialSpecification", row: "Row") -> None:
         """Do nothing: the board knows."""
 
-    def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:
+    def trial_ended(self, trial: "TrialSpecification", failure: dict[str, str] | None) -> None:
         """Do nothing: the board knows."""
 
 
@@ -169,7 +172,7 @@ class LineDisplay(Display):
         self._board = board
         yield
 
-    def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:
+    def trial_ended(self, trial: "TrialSpecification", failure: dict[str, str] | None) -> None:
         """Print how a trial ended and how much is left."""
         board = self._board
         if board is None:

@@ -6,11 +6,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from study.definition import Resources
 from study.errors import StudyError
-from trainables.session import Row, TrialSpecification
+
+if TYPE_CHECKING:
+    from trainables.session import Row, TrialSpecification
+
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0 the only way to keep Tune off the terminal
@@ -28,13 +31,13 @@ _LOCAL_OBJECT_STORE = 128 * 2**20
 class Observer(Protocol):
     """Somebody who is told what happens to trials, in the driver, in order."""
 
-    def trial_started(self, trial: TrialSpecification) -> None:
+    def trial_started(self, trial: "TrialSpecification") -> None:
         """A trial started, or started again after its process was lost."""
 
-    def trial_reported(self, trial: TrialSpecification, row: Row) -> None:
+    def trial_reported(self, trial: "TrialSpecification", row: "Row") -> None:
         """A trial reported a row."""
 
-    def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:
+    def trial_ended(self, trial: "TrialSpecification", failure: dict[str, str] | None) -> None:
         """A trial finished, or failed with an ``error`` of one line and a ``traceback``."""
 
 
@@ -115,7 +118,7 @@ def concurrency(resources: Resources, cluster: dict[str, float]) -> int:
 
 
 def run_trials(
-    trials: Sequence[TrialSpecification],
+    trials: "Sequence[TrialSpecification]",
     resources: Resources,
     cluster: dict[str, float],
     observer: Observer,
@@ -168,7 +171,7 @@ def _trial_name(trial: Any) -> str:  # noqa: ANN401  (Tune's own trial)
     return str(trial.config["trial"]["trial"])
 
 
-def _make_callback(trials: Sequence[TrialSpecification], observer: Observer) -> Any:  # noqa: ANN401  (needs ray)
+def _make_callback(trials: "Sequence[TrialSpecification]", observer: Observer) -> Any:  # noqa: ANN401  (needs ray)
     """Return the Tune callback that tells the observer; made here because its base class needs Ray."""
     from ray import tune
 
@@ -177,7 +180,7 @@ def _make_callback(trials: Sequence[TrialSpecification], observer: Observer) -> 
             self.by_name = {trial.trial: trial for trial in trials}
             self.failures: dict[str, dict[str, str]] = {}
 
-        def specification(self, trial: Any) -> TrialSpecification:  # noqa: ANN401
+        def specification(self, trial: Any) -> "TrialSpecification":  # noqa: ANN401
             return self.by_name[_trial_name(trial)]
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401, ARG002

@@ -13,11 +13,14 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from study.errors import StudyError
 from study.records import StudyFolder, TrialRecord
-from trainables.session import Row, TrialSpecification
+
+if TYPE_CHECKING:
+    from trainables.session import Row, TrialSpecification
+
 
 PARENT_TAG = "study.parent"
 TRIAL_TAG = "study.trial"
@@ -219,7 +222,7 @@ class Writer:
         return _Run(str(run.info.run_id))
 
 
-def _metrics(row: Row) -> list[Any]:
+def _metrics(row: "Row") -> list[Any]:
     """Return a row as MLflow metrics at its epoch; of the final row only what the epochs' rows have not told yet."""
     from mlflow.entities import Metric
 
@@ -264,15 +267,15 @@ class Tracker:
         self._changed = {path.stem for path in self._folder.rows.glob("*.jsonl")}
         self._thread.start()
 
-    def trial_started(self, trial: TrialSpecification) -> None:
+    def trial_started(self, trial: "TrialSpecification") -> None:
         """Remember that the trial changed."""
         self._mark(trial.trial)
 
-    def trial_reported(self, trial: TrialSpecification, row: Row) -> None:  # noqa: ARG002
+    def trial_reported(self, trial: "TrialSpecification", row: "Row") -> None:  # noqa: ARG002
         """Remember that the trial changed."""
         self._mark(trial.trial)
 
-    def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:  # noqa: ARG002
+    def trial_ended(self, trial: "TrialSpecification", failure: dict[str, str] | None) -> None:  # noqa: ARG002
         """Remember that the trial changed."""
         self._mark(trial.trial)
 
@@ -328,7 +331,7 @@ def sync(folder: StudyFolder, uri: str, status: str, note: str, metrics: Mapping
     tracker.start()
     problem = tracker.finish(status, note, metrics)
     if problem:
-        raise StudyError(f"tracking store {uri} does not answer: {problem}; nothing is lost, try again later")
+        raise StudyError(f"tracking store {uri} cannot be written: {problem}; nothing is lost, try again later")
     return sum(1 for path in folder.rows.glob("*.jsonl") if path.is_file())
 
 

@@ -1,6 +1,8 @@
 """The comparison of the arms of a study: one table, the differences that matter, and what must be said about them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -128,7 +130,7 @@ def compare(results: Results, split: str = "test") -> Comparison:
     )
 
 
-def verdict(difference: dict[str, float]) -> str:
+def verdict(difference: Mapping[Any, Any]) -> str:
     """Return what a paired difference of a loss shows, in one word.
 
     ``"better"`` or ``"worse"``: the paired t-test against the control, Holm-corrected, is below .05. ``"hint"``: only
@@ -167,7 +169,12 @@ def _table(results: Results, split: str, against_control: pd.DataFrame, cost: pd
 
 
 def _difference_columns(table: pd.DataFrame) -> pd.DataFrame:
-    names = {"mean": "difference", "low": "difference/low", "high": "difference/high", "num_seeds": "difference/num_seeds"}
+    names = {
+        "mean": "difference",
+        "low": "difference/low",
+        "high": "difference/high",
+        "num_seeds": "difference/num_seeds",
+    }
     chosen = table.rename(columns=names)[["arm", *names.values(), "p", "holm_p", "t_p", "t_holm_p"]]
     chosen["verdict"] = [verdict(row) for row in table.to_dict("records")]
     return chosen
@@ -195,8 +202,10 @@ def _missing(results: Results, against: pd.DataFrame) -> list[Finding]:
         arm, count = str(row["arm"]), int(row["num_seeds"])
         if count < planned:
             seeds = str(row["missing"]).replace(" ", ", ")
-            compared = f"compared with {names[results.control]} on {count} common seeds of {planned}" if count else (
-                f"not compared with {names[results.control]}: no common seed of {planned}"
+            compared = (
+                f"compared with {names[results.control]} on {count} common seeds of {planned}"
+                if count
+                else (f"not compared with {names[results.control]}: no common seed of {planned}")
             )
             found.append(Finding("missing", f"{names[arm]} is {compared} (missing: {seeds}).", (arm,)))
     return found

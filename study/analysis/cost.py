@@ -31,8 +31,8 @@ def _step_ms(results: Results) -> pd.DataFrame:
     epochs, finals = epoch_rows(results), final_rows(results)
     if "time/step_ms" not in epochs.columns or epochs["time/step_ms"].isna().all():
         return seed_values(results, "time/step_ms")
-    medians = epochs.assign(**{"time/step_ms": epochs["time/step_ms"].astype(float)})
-    medians = medians.groupby(["trial", "arm", "seed"], as_index=False, sort=False)["time/step_ms"].median()
+    trials = epochs.groupby(["trial", "arm", "seed"], sort=False)["time/step_ms"]
+    medians = trials.median().astype(float).reset_index()
     return seed_values(results, "time/step_ms", medians[medians["trial"].isin(finals["trial"])])
 
 

@@ -1,7 +1,8 @@
 """What went wrong or means little, said in one sentence each, with the numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ def collapses(results: Results) -> list[Finding]:
         ends = seed_values(results, f"weight/{task}")
         for arm in dynamic_arms(results):
             values = ends.loc[arm].dropna()
-            low = int((values < COLLAPSED_BELOW * uniform).sum())
+            low = int(np.count_nonzero(values.to_numpy(dtype=float) < COLLAPSED_BELOW * uniform))
             if low:
                 text = (
                     f"{names[arm]} collapsed: it ends with a weight of {values.mean():.2g} on {task} (uniform is "
@@ -152,7 +153,7 @@ def _clock_fits(results: Results, arm: str, task: str, rate: float) -> list[Cloc
     ]
 
 
-def _learning_rate(results: Results, arm: dict[str, object]) -> float | None:
+def _learning_rate(results: Results, arm: Mapping[Any, Any]) -> float | None:
     options = arm["options"] if isinstance(arm["options"], dict) else {}
     for told in (options.get("learning_rate"), results.facts.get("learning_rate"), results.facts.get("learning rate")):
         try:
@@ -171,7 +172,7 @@ def twins(results: Results) -> list[Finding]:
         return []
     prints: dict[str, dict[int, bytes]] = {arm: {} for arm in names}
     for (arm, seed), trial in rows.groupby(["arm", "seed"], sort=False):
-        prints[str(arm)][int(seed)] = trial[["epoch", *columns]].to_numpy(dtype=float).tobytes()
+        prints[str(arm)][int(str(seed))] = trial[["epoch", *columns]].to_numpy(dtype=float).tobytes()
     found = []
     for index, first in enumerate(prints):
         for second in list(prints)[index + 1 :]:
@@ -231,5 +232,5 @@ def _classified(results: Results) -> list[str]:
 
 
 def _trains(results: Results, arm: str, task: str) -> bool:
-    weights = results.arms.set_index("arm").at[arm, "static_weights"]
-    return not isinstance(weights, Sequence) or weights[results.tasks.index(task)] > 0
+    weights = dict(zip(results.arms["arm"], results.arms["static_weights"], strict=True))[arm]
+    return not isinstance(weights, tuple | list) or weights[results.tasks.index(task)] > 0

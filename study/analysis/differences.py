@@ -44,8 +44,9 @@ def paired_difference(values: pd.DataFrame, arm: str, other: str) -> PairedDiffe
         arm: row that is compared.
         other: row it is compared with.
     """
-    difference = values.loc[arm] - values.loc[other]
-    common = {int(str(seed)): float(value) for seed, value in difference.items() if np.isfinite(value)}
+    numbers_of = values.loc[arm].to_numpy(dtype=float) - values.loc[other].to_numpy(dtype=float)
+    pairs = zip(values.columns, numbers_of, strict=True)
+    common = {int(str(seed)): float(value) for seed, value in pairs if np.isfinite(value)}
     missing = tuple(int(str(seed)) for seed in values.columns if int(str(seed)) not in common)
     numbers = list(common.values())
     return PairedDifference(

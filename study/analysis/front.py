@@ -1,6 +1,8 @@
 """The static grid as the reference: its best point, its oracle, its Pareto front, and where dynamic arms lie."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +45,7 @@ def static_reference(results: Results, split: str) -> StaticReference | None:
         return None
     seeds = _common_seeds(chosen, judged.loc[chosen.index])
     # without one seed that all have, each arm's own mean is the only thing left to choose by
-    use = list(seeds) or list(chosen.columns)
+    use = list(seeds) or [int(str(seed)) for seed in chosen.columns]
     candidates = judged.loc[chosen.index, use].mean(axis=1)
     best, oracle = str(chosen[use].mean(axis=1).idxmin()), str(candidates.idxmin())
     dynamic = dynamic_arms(results)
@@ -69,7 +71,7 @@ def pareto_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     not_worse = (points[:, None, :] <= points[None, :, :]).all(axis=2)
     better = (points[:, None, :] < points[None, :, :]).any(axis=2)
     dominated = (not_worse & better).any(axis=0)
-    return ~dominated & ~np.isnan(points).any(axis=1)
+    return np.asarray(~dominated & ~np.isnan(points).any(axis=1), dtype=np.bool_)
 
 
 def position(point: NDArray[np.float64], static: NDArray[np.float64]) -> str:
@@ -107,8 +109,12 @@ def front_table(results: Results, split: str) -> pd.DataFrame:
     means = table[columns].to_numpy(dtype=float)
     table["on_front"] = False
     table.loc[static, "on_front"] = pareto_front(means[static])
-    table["position"] = ["" if fixed else position(point, means[static]) for fixed, point in zip(static, means, strict=True)]
-    counts = [(0, 0) if fixed else _not_behind(seeds, per_seed[static]) for fixed, seeds in zip(static, per_seed, strict=True)]
+    table["position"] = [
+        "" if fixed else position(point, means[static]) for fixed, point in zip(static, means, strict=True)
+    ]
+    counts = [
+        (0, 0) if fixed else _not_behind(seeds, per_seed[static]) for fixed, seeds in zip(static, per_seed, strict=True)
+    ]
     table["not_behind"], table["num_seeds"] = [count[0] for count in counts], [count[1] for count in counts]
     return table
 
@@ -124,8 +130,12 @@ def front_sentences(results: Results, table: pd.DataFrame, split: str) -> list[s
         where = str(arm["position"])
         rivals = _rivals(front, np.array([arm[column] for column in columns]), columns, where)
         clear = any(_resolved(results, columns, str(arm["arm"]), str(rival)) for rival in rivals["arm"])
-        noise = "" if rivals.empty else (", by more than the noise on every task" if clear else ", but within the noise")
-        told.append(f"{arm['label']} {_place(where, [str(label) for label in rivals['label']])}{noise}{_seed_count(arm)}.")
+        noise = (
+            "" if rivals.empty else (", by more than the noise on every task" if clear else ", but within the noise")
+        )
+        told.append(
+            f"{arm['label']} {_place(where, [str(label) for label in rivals['label']])}{noise}{_seed_count(arm)}."
+        )
     return told
 
 
@@ -133,8 +143,8 @@ def _rivals(front: pd.DataFrame, point: NDArray[np.float64], columns: list[str],
     """Return the points of the front that make a position what it is."""
     others = front[columns].to_numpy(dtype=float)
     if where == "behind":
-        return front[(others <= point).all(axis=1)]
-    return front[(point <= others).all(axis=1)] if where == "beyond" else front.iloc[:0]
+        return front.iloc[np.flatnonzero((others <= point).all(axis=1))]
+    return front.iloc[np.flatnonzero((point <= others).all(axis=1))] if where == "beyond" else front.iloc[:0]
 
 
 def _resolved(results: Results, columns: list[str], arm: str, other: str) -> bool:
@@ -146,10 +156,10 @@ def _resolved(results: Results, columns: list[str], arm: str, other: str) -> boo
 def _place(where: str, names: list[str]) -> str:
     sentences = {
         "behind": f"lies behind the static front: {_some(names)} is at least as good on every task",
-        "beyond": f"lies beyond the static front: it is at least as good on every task as {_some(names)}, and no static "
-        "arm is as good as it",
-        "between": "lies between points of the static front: no static arm beats it on every task, and it beats none of "
-        "the front on every task",
+        "beyond": f"lies beyond the static front: it is at least as good on every task as {_some(names)}, and no "
+        "static arm is as good as it",
+        "between": "lies between points of the static front: no static arm beats it on every task, and it beats none "
+        "of the front on every task",
     }
     return sentences.get(where, "has no place in the plane: a task has no finite loss")
 
@@ -159,7 +169,7 @@ def _some(names: list[str], most: int = 3) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def _seed_count(arm: dict[str, object]) -> str:
+def _seed_count(arm: Mapping[Any, Any]) -> str:
     if not arm["num_seeds"]:
         return ""
     return f" (means over seeds; seed by seed it is not behind in {arm['not_behind']} of {arm['num_seeds']})"

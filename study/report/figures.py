@@ -7,6 +7,7 @@ a marker and a line style of its own, told apart in grey.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", (0, (6, 2)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2, 1, 2)), (0, (4, 1)))
+Curves = dict[str, tuple[Any, Any]]
+Limits = tuple[float, float] | None
 GREY, DARK = "#b8b8b8", "#404040"
 STYLE: dict[str, Any] = {
     "font.size": 9,
@@ -59,12 +62,16 @@ def weights_figure(results: Results) -> Figure | None:
     if not arms:
         return None
     columns = min(3, len(arms))
-    figure, axes = _subplots(-(-len(arms) // columns), columns, (1.2 + 2.5 * columns, 0.5 + 2.3 * -(-len(arms) // columns)))
+    figure, axes = _subplots(
+        -(-len(arms) // columns), columns, (1.2 + 2.5 * columns, 0.5 + 2.3 * -(-len(arms) // columns))
+    )
     names, uniform = labels(results), 1 / len(results.tasks)
     for axis, arm in zip(axes, arms, strict=False):
         axis.axhline(uniform, color=DARK, linewidth=0.8, linestyle=":")
         ends = [_draw_weights(axis, trajectories(results, f"weight/{t}", arm), i) for i, t in enumerate(results.tasks)]
-        _direct_labels(axis, [(end, task, COLOURS[i % 7]) for i, (end, task) in enumerate(zip(ends, results.tasks, strict=True))])
+        _direct_labels(
+            axis, [(end, task, COLOURS[i % 7]) for i, (end, task) in enumerate(zip(ends, results.tasks, strict=True))]
+        )
         axis.set(title=names[arm], xlabel="epoch", ylim=(-0.03, 1.03))
         _whole_epochs(axis)
     axes[0].set_ylabel("weight (scaled to sum 1)")
@@ -87,17 +94,21 @@ def joint_loss_figure(results: Results) -> Figure | None:
     if not splits or "kind" not in results.rows or not (results.rows["kind"] == "epoch").any():
         return None
     figure, axes = _subplots(1, len(splits), (1.2 + 3.3 * len(splits), 3.3), sharey=True)
+    shared: Limits = None
     for axis, split in zip(axes, splits, strict=True):
-        means = {arm: mean_trajectory(trajectories(results, f"{split}/joint_nll", arm)) for arm in labels(results)}
+        means: Curves = {
+            arm: mean_trajectory(trajectories(results, f"{split}/joint_nll", arm)) for arm in labels(results)
+        }
         means = {arm: mean for arm, mean in means.items() if np.isfinite(mean[1]).any()}
-        _draw_losses(axis, results, means, label=split == splits[-1])
+        _draw_losses(axis, results, means, split == splits[-1], shared)
+        shared = axis.get_ylim()
         axis.set(title={"train": "training", "valid": "validation"}[split], xlabel="epoch")
         _whole_epochs(axis)
-    axes[0].set_ylabel("joint loss at fixed weights (nats)")
+    axes[0].set_ylabel(f"joint loss at fixed weights ({loss_unit(results, results.tasks)})")
     return figure
 
 
-def _draw_losses(axis: Axes, results: Results, means: dict[str, tuple[Any, Any]], label: bool) -> None:
+def _draw_losses(axis: Axes, results: Results, means: Curves, label: bool, shared: Limits) -> None:
     styles, names, ends = arm_styles(results), labels(results), []
     highlighted = [arm for arm in means if arm in styles]
     for arm in means:
@@ -111,15 +122,14 @@ def _draw_losses(axis: Axes, results: Results, means: dict[str, tuple[Any, Any]]
         # a task that is never trained would squeeze all other curves: its arms may leave the picture
         values = np.concatenate([means[arm][1] for arm in highlighted])
         margin = 0.08 * float(np.ptp(values))
-        lower, upper = axis.get_ylim() if axis.has_data() and not label else (np.inf, -np.inf)
         low, high = float(values.min()) - margin, float(values.max()) + margin
-        first = not label or not np.isfinite(lower)
-        axis.set_ylim(low, high) if first else axis.set_ylim(min(low, lower), max(high, upper))
+        lower, upper = shared if shared else (low, high)
+        axis.set_ylim(min(low, lower), max(high, upper))
     if label:
         _direct_labels(axis, ends + _grey_label(axis, results, means))
 
 
-def _grey_label(axis: Axes, results: Results, means: dict[str, tuple[Any, Any]]) -> list[Any]:
+def _grey_label(axis: Axes, results: Results, means: Curves) -> list[Any]:
     low, high = axis.get_ylim()
     styles = arm_styles(results)
     inside = [m for arm, m in means.items() if arm not in styles and low < m[1][-1] < high]
@@ -142,7 +152,7 @@ def task_plane_figure(results: Results, comparison: Comparison) -> Figure | None
     figure, axes = _subplots(1, len(panels), (0.6 + 3.6 * len(panels), 3.8))
     for axis, (pair, near) in zip(axes, panels, strict=True):
         _draw_plane(axis, results, comparison, (pair[0], pair[1]), near)
-    _plane_legend(axes[0], results, comparison)
+    _plane_legend(figure, results)
     return figure
 
 
@@ -153,22 +163,39 @@ def _draw_plane(axis: Axes, results: Results, comparison: Comparison, pair: tupl
     if len(results.tasks) == 2 and len(static) > 2:
         axis.plot(points[:, 0], points[:, 1], color=GREY, linewidth=1, zorder=1)
     on_front = static["on_front"].to_numpy(dtype=bool)
-    axis.scatter(*points[~on_front].T, s=22, facecolor="white", edgecolor=DARK, linewidth=0.9, zorder=2)
-    axis.scatter(*points[on_front].T, s=26, color=DARK, zorder=3)
+    behind = points[~on_front]
+    axis.scatter(behind[:, 0], behind[:, 1], s=22, facecolor="white", edgecolor=DARK, linewidth=0.9, zorder=2)
+    axis.scatter(points[on_front, 0], points[on_front, 1], s=26, color=DARK, zorder=3)
     if near or len(static) <= 4:
         _name_static(axis, results, static, points)
     crosses = _draw_crosses(axis, results, columns)
-    title = "a closer look" if near else ("all arms" if len(results.tasks) == 2 else f"{pair[0]} and {pair[1]}")
-    axis.set(xlabel=f"{pair[0]}: {comparison.split} loss (nats)", ylabel=f"{pair[1]}: {comparison.split} loss (nats)", title=title)
+    title = (
+        f"a closer look; numbers are weights on {pair[0]}"
+        if near
+        else ("all arms" if len(results.tasks) == 2 else f"{pair[0]} and {pair[1]}")
+    )
+    xlabel, ylabel = (f"{task}: {comparison.split} loss ({loss_unit(results, [task])})" for task in pair)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if near:
-        _zoom(axis, points, on_front, crosses, table, columns)
+        _zoom(axis, points, on_front, crosses)
 
 
 def _name_static(axis: Axes, results: Results, static: pd.DataFrame, points: NDArray[np.float64]) -> None:
-    weights = results.arms.set_index("arm")["static_weights"]
+    weights = dict(zip(results.arms["arm"], results.arms["static_weights"], strict=True))
     for arm, point in zip(static["arm"], points, strict=True):
-        text = "/".join(f"{weight:.2g}" for weight in weights[arm]) if len(results.tasks) > 2 else f"{weights[arm][0]:.2g}"
-        axis.annotate(text, point, xytext=(0, -10), textcoords="offset points", fontsize=6.5, color=DARK, ha="center", clip_on=True)
+        text = (
+            "/".join(f"{weight:.2g}" for weight in weights[arm]) if len(results.tasks) > 2 else f"{weights[arm][0]:.2g}"
+        )
+        axis.annotate(
+            text,
+            point,
+            xytext=(0, -10),
+            textcoords="offset points",
+            fontsize=6.5,
+            color=DARK,
+            ha="center",
+            clip_on=True,
+        )
 
 
 def _draw_crosses(axis: Axes, results: Results, columns: list[str]) -> NDArray[np.float64]:
@@ -176,14 +203,15 @@ def _draw_crosses(axis: Axes, results: Results, columns: list[str]) -> NDArray[n
     styles, corners = arm_styles(results), []
     tables = [seed_values(results, column) for column in columns]
     for arm in dynamic_arms(results):
-        values = [table.loc[arm].dropna().tolist() for table in tables]
+        values = [[v for v in table.loc[arm].to_numpy(dtype=float) if np.isfinite(v)] for table in tables]
         if not all(values):
             continue
         centre = np.array([np.mean(value) for value in values])
         half = np.array([interval.half_width if (interval := t_interval(value)) else 0.0 for value in values])
         colour, _, marker = styles[arm]
-        axis.errorbar(*centre, xerr=half[0], yerr=half[1], color=colour, elinewidth=1.1, capsize=2, zorder=4)
-        axis.plot(*centre, marker=marker, color=colour, markersize=7, markeredgecolor="white", linestyle="none", zorder=5)
+        x, y = float(centre[0]), float(centre[1])
+        axis.errorbar(x, y, xerr=half[0], yerr=half[1], color=colour, elinewidth=1.1, capsize=2, zorder=4)
+        axis.plot(x, y, marker, color=colour, markersize=7, markeredgecolor="white", zorder=5)
         corners += [centre - half, centre + half]
     return np.array(corners).reshape(-1, 2)
 
@@ -193,8 +221,6 @@ def _zoom(
     points: NDArray[np.float64],
     on_front: NDArray[np.bool_],
     crosses: NDArray[np.float64],
-    table: pd.DataFrame,
-    columns: list[str],
 ) -> None:
     """Show the dynamic arms and the part of the front that is near them."""
     shown = np.concatenate([crosses, points[on_front]])
@@ -211,17 +237,18 @@ def _zoom(
     axis.set_ylim(low[1] - margin[1], high[1] + margin[1])
 
 
-def _plane_legend(axis: Axes, results: Results, comparison: Comparison) -> None:
+def _plane_legend(figure: Figure, results: Results) -> None:
     from matplotlib.lines import Line2D
 
     styles, names = arm_styles(results), labels(results)
-    handles = [Line2D([], [], color=DARK, marker="o", linestyle="none", markersize=5, label="static, on the front")]
-    handles.append(Line2D([], [], color=DARK, marker="o", markerfacecolor="white", linestyle="none", markersize=5, label="static"))
-    handles += [
-        Line2D([], [], color=styles[arm][0], marker=styles[arm][2], linestyle="none", markersize=6, label=names[arm])
-        for arm in dynamic_arms(results)
+    entries = [("static, on the front", DARK, DARK, "o"), ("static", DARK, "white", "o")]
+    entries += [(names[arm], styles[arm][0], styles[arm][0], styles[arm][2]) for arm in dynamic_arms(results)]
+    handles = [
+        Line2D([], [], color=edge, markerfacecolor=face, marker=marker, linestyle="none", markersize=6, label=name)
+        for name, edge, face, marker in entries
     ]
-    axis.legend(handles=handles, fontsize=7.5, loc="upper right", handletextpad=0.3)
+    columns = min(len(handles), 6)
+    figure.legend(handles=handles, fontsize=8, loc="outside lower center", ncols=columns, handletextpad=0.2)
 
 
 def differences_figure(results: Results, comparison: Comparison) -> Figure | None:
@@ -240,7 +267,10 @@ def differences_figure(results: Results, comparison: Comparison) -> Figure | Non
         _draw_difference(axis, row, seeds.to_numpy(), height, colour, marker, limits)
     axis.set_yticks(range(len(table)), [_forest_label(comparison, arm) for arm in table["arm"]])
     axis.set(xlim=limits, ylim=(-0.7, len(table) - 0.3))
-    axis.set_xlabel(f"joint {comparison.split} loss minus that of {comparison.labels[comparison.control]} (nats); left is better")
+    axis.set_xlabel(
+        f"joint {comparison.split} loss minus that of {comparison.labels[comparison.control]} "
+        f"({loss_unit(results, results.tasks)}); left is better"
+    )
     axis.grid(visible=False, axis="y")
     return figure
 
@@ -271,7 +301,9 @@ def _draw_difference(
     if not limits[0] < row["mean"] < limits[1]:
         right = row["mean"] > 0
         text = f"{row['mean']:+.3f} " + ("\N{RIGHTWARDS ARROW}" if right else "\N{LEFTWARDS ARROW}")
-        axis.annotate(text, (limits[right], height), ha="right" if right else "left", va="center", fontsize=8, color=colour)
+        axis.annotate(
+            text, (limits[right], height), ha="right" if right else "left", va="center", fontsize=8, color=colour
+        )
         return
     axis.plot(seeds, np.full(len(seeds), height - 0.22), "|", color=colour, alpha=0.7, markersize=5)
     if np.isfinite(row["low"]):
@@ -279,10 +311,18 @@ def _draw_difference(
     axis.plot(row["mean"], height, marker=marker, color=colour, markersize=6, markeredgecolor="white")
 
 
+def loss_unit(results: Results, tasks: Sequence[str]) -> str:
+    """Return the unit of the losses of tasks: nats for classification, 1 - CCC for regression."""
+    kinds = {results.task_kinds[task] for task in tasks}
+    units = {"classification": "nats", "regression": "1 - CCC"}
+    return " and ".join(unit for kind, unit in units.items() if kind in kinds)
+
+
 def arm_styles(results: Results) -> dict[str, tuple[str, Any, str]]:
-    """Return arm -> colour, line style and marker of the arms that figures highlight: the control and the dynamic ones."""
+    """Return the colour, line style and marker of the arms that figures highlight: control and dynamic ones."""
     styles: dict[str, tuple[str, Any, str]] = {
-        arm: (COLOURS[i % 6], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)]) for i, arm in enumerate(dynamic_arms(results))
+        arm: (COLOURS[i % 6], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
+        for i, arm in enumerate(dynamic_arms(results))
     }
     if results.control in static_arms(results):
         styles[results.control] = ("#000000", "-", "o")
@@ -306,7 +346,16 @@ def _direct_labels(axis: Axes, ends: list[tuple[tuple[float, float], str, str]])
     for (x, y), text, colour in ends:
         height = max(y, floor)
         floor = height + gap
-        axis.annotate(text, (x, height), xytext=(4, 0), textcoords="offset points", va="center", color=colour, fontsize=8, annotation_clip=False)
+        axis.annotate(
+            text,
+            (x, height),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontsize=8,
+            annotation_clip=False,
+        )
 
 
 def _whole_epochs(axis: Axes) -> None:

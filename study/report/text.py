@@ -33,7 +33,7 @@ def with_interval(mean: float, half_width: float, digits: int = 3) -> str:
     return f"{mean:.{digits}f}±{f'{half_width:.{digits}f}'.removeprefix('0')}"
 
 
-def difference_cell(row: Mapping[str, Any]) -> str:
+def difference_cell(row: Mapping[Any, Any]) -> str:
     """Return the difference to the control with the half-width of its interval and the mark of its verdict."""
     if not math.isfinite(row["difference"]):
         return NOTHING
@@ -42,7 +42,7 @@ def difference_cell(row: Mapping[str, Any]) -> str:
     return f"{row['difference']:+.3f}{interval}{MARKS.get(row['verdict'], '')}"
 
 
-def weights_cell(comparison: Comparison, row: Mapping[str, Any]) -> str:
+def weights_cell(comparison: Comparison, row: Mapping[Any, Any]) -> str:
     """Return the normalised weights at the end of training, ``0.50/0.50``."""
     return "/".join(number(row[f"weight/{task}"], 2) for task in comparison.tasks)
 
@@ -64,7 +64,9 @@ def shown_metrics(comparison: Comparison) -> list[tuple[str, str]]:
     per_task = [
         (task, metric)
         for task in comparison.tasks
-        for metric in (("nll", comparison.headline[task]) if len(comparison.tasks) <= 2 else (comparison.headline[task],))
+        for metric in (
+            ("nll", comparison.headline[task]) if len(comparison.tasks) <= 2 else (comparison.headline[task],)
+        )
     ]
     return [(task, metric) for task, metric in per_task if f"{metric}/{task}" in comparison.table.columns]
 
@@ -101,14 +103,16 @@ def verdict_lines(comparison: Comparison) -> list[str]:
     if not rows:
         return [f"There is no arm to compare with {control}."]
     if not any(row["verdict"] for row in rows):
-        return [f"No claim can be made against {control}: {seeds} allow no interval."]
+        return [f"No claim can be made against {control}: {seeds} cannot give an interval."]
     clear = [row for row in rows if row["verdict"] in ("better", "worse")]
     told = [_clear_line(row, control) for row in clear]
     if not clear:
         told = [f"No arm differs from {control} in joint {comparison.split} NLL beyond the noise of {seeds}."]
     hints = [f"{row['label']} ({difference_cell(row)})" for row in rows if row["verdict"] == "hint"]
     if hints:
-        told.append(f"A hint and no more (the plain interval leaves out zero, the corrected test does not): {', '.join(hints)}.")
+        told.append(
+            f"A hint and no more (the plain interval leaves out zero, the corrected test does not): {', '.join(hints)}."
+        )
     rest = [str(row["label"]) for row in rows if row["verdict"] == "unclear"]
     if clear and rest:
         told.append(f"No difference from {control} beyond the noise of {seeds}: {', '.join(rest)}.")
@@ -130,16 +134,21 @@ def static_lines(comparison: Comparison) -> list[str]:
     if static is None:
         return []
     best, oracle = comparison.labels[static.best], comparison.labels[static.oracle]
-    line = f"Static grid: {best} is best on validation and reaches a joint {comparison.split} NLL of {static.best_value:.3f}"
+    line = f"Static grid: {best} is best on validation, with a joint {comparison.split} NLL of {static.best_value:.3f}"
     if static.oracle != static.best:
-        line += f"; the oracle, {oracle}, could only be known from the {comparison.split} split ({static.oracle_value:.3f})"
+        line += (
+            f"; the oracle, {oracle}, could only be known from the {comparison.split} split ({static.oracle_value:.3f})"
+        )
     else:
         line += f"; no static arm has a lower one on the {comparison.split} split"
     told = [line + "."]
     for row in static.to_best.to_dict("records"):
         if math.isfinite(row["low"]):
             label = comparison.labels[row["arm"]]
-            told.append(f"{label} against {best}: {row['mean']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f}), {_standing(row)}.")
+            told.append(
+                f"{label} against {best}: {row['mean']:+.3f} "
+                f"({row['low']:+.3f} to {row['high']:+.3f}), {_standing(row)}."
+            )
     return told
 
 

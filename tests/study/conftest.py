@@ -101,7 +101,7 @@ def simulate_study(
         task_kinds=dict(zip(names, kinds, strict=False)),
         num_classes={name: c for name, c in (("emotion", 4), ("gender", 2)) if name in names},
         control={1: "static-1", 2: "static-0.5-0.5", 3: "static-0.333-0.333-0.333"}[num_tasks],
-        reference_weights={name: 1 / num_tasks for name in names},
+        reference_weights=dict.fromkeys(names, 1 / num_tasks),
         facts={
             "corpus": "synthetic, 960 utterances, hash 0123456789ab",
             "split": "speaker_disjoint: train 576 utterances of 15 speakers, valid 192 of 5, test 192 of 5",

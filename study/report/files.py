@@ -1,0 +1,68 @@
+"""Writing a report's files: each one whole or not at all, and byte for byte the same for the same rows."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from study.errors import StudyError
+from study.report.figures import STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name and move it into place, so that a reader never sees half of it.
+
+    Raises:
+        StudyError: the folder cannot be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as failure:
+        with suppress(OSError):
+            temporary.unlink()
+        raise StudyError(f"cannot write {path}: {failure.strerror or failure}") from failure
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with Unix line ends."""
+    write(path, text.encode("utf-8"))
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV; an empty cell is a missing number."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
+
+
+def write_figures(folder: Path, draw: Callable[[], dict[str, Figure]]) -> list[str]:
+    """Draw figures in the report's own style and write each as PNG and SVG; return their stems.
+
+    What would change from run to run or machine to machine is left out: dates, library versions, random ids and the
+    user's matplotlib settings.
+    """
+    with _style():
+        figures = draw()
+        for stem, figure in figures.items():
+            for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format=kind, metadata=metadata)
+                write(folder / f"{stem}.{kind}", buffer.getvalue())
+    return list(figures)
+
+
+def _style() -> AbstractContextManager[None]:
+    import matplotlib
+
+    settings: Any = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+    return matplotlib.rc_context(settings | STYLE)

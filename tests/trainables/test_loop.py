@@ -1,0 +1,202 @@
+import math
+from dataclasses import fields
+
+import pytest
+import torch
+from study.definition import Training
+from torch import nn
+
+import strategies
+from strategies import Strategy
+from trainables.batch import Batch
+from trainables.errors import TrainingError
+from trainables.loop import (
+    Learner,
+    TrainingSettings,
+    evaluate,
+    make_optimizer,
+    make_scheduler,
+    train_epoch,
+    train_step,
+)
+from trainables.networks.base import Network
+from trainables.tasks import Task
+
+TASKS = (Task("emotion", ("neutral", "anger", "joy")), Task("gender", ("female", "male")))
+
+
+class Toy(Network):
+    """Mean of the audio frames, one hidden layer; with batch statistics and dropout if asked for."""
+
+    def __init__(self, *, noisy: bool = False) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(640, 8)
+        self.noise = nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.5)) if noisy else nn.Identity()
+        self.add_heads(8, TASKS)
+
+    def features(self, batch: Batch) -> torch.Tensor:
+        frames = batch.audio.reshape(len(batch), -1, 640)
+        return self.noise(torch.tanh(self.hidden(frames.mean(dim=1))))
+
+    def last_shared_layer(self) -> list[nn.Parameter]:
+        return list(self.hidden.parameters())
+
+
+def make_batch(size: int = 12, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    labels = {task.name: torch.randint(task.num_outputs, (size,), generator=generator) for task in TASKS}
+    audio = torch.randn(size, 4 * 640, generator=generator)
+    return Batch(torch.full((size,), 4), labels, audio=audio)
+
+
+def make_learner(strategy: Strategy | str = "equal", *, noisy: bool = False, seed: int = 0, **settings) -> Learner:
+    torch.manual_seed(seed)
+    network = Toy(noisy=noisy)
+    if isinstance(strategy, str):
+        strategy = strategies.create(strategy, 2)
+    chosen = TrainingSettings(**({"learning_rate": 0.01} | settings))
+    optimizer = make_optimizer(network, strategy, chosen)
+    return Learner(network, strategy, TASKS, optimizer, make_scheduler(optimizer, chosen), chosen, torch.device("cpu"))
+
+
+def parameters(learner: Learner) -> torch.Tensor:
+    return nn.utils.parameters_to_vector(learner.network.parameters()).detach()
+
+
+def test_the_definition_and_the_loop_agree_on_settings_and_defaults():
+    loop = {field.name: field.default for field in fields(TrainingSettings)}
+    definition = {name: field.default for name, field in Training.model_fields.items()}
+    assert definition == loop
+
+
+def test_one_step_is_one_step_of_adam_on_the_joint_loss():
+    learner, peer = make_learner(clip_norm=None), make_learner(clip_norm=None)
+    batch = make_batch()
+    train_step(learner, batch)
+    outputs = peer.network(batch)
+    loss = sum(0.5 * nn.functional.cross_entropy(outputs[task.name], batch.labels[task.name]) for task in TASKS)
+    optimizer = torch.optim.Adam(peer.network.parameters(), lr=0.01)
+    loss.backward()
+    optimizer.step()
+    assert torch.equal(parameters(learner), parameters(peer))
+
+
+@pytest.mark.parametrize("name", ["equal", "softmax", "uncertainty", "gradnorm"])
+def test_a_step_in_micro_batches_equals_a_step_at_once(name):
+    whole, parts = make_learner(name), make_learner(name, accumulation=3)
+    for seed in range(3):
+        losses = train_step(whole, make_batch(seed=seed)), train_step(parts, make_batch(seed=seed))
+        torch.testing.assert_close(*losses)
+    torch.testing.assert_close(parameters(whole), parameters(parts), rtol=1e-3, atol=2e-4)
+
+
+def test_training_lowers_the_losses_and_counts_steps():
+    learner = make_learner()
+    batches = [make_batch(seed=seed) for seed in range(4)]
+    outcomes = [train_epoch(learner, batches) for _ in range(20)]
+    assert learner.step == 80
+    assert outcomes[-1].steps == 4
+    assert outcomes[-1].losses["emotion"] < 0.7 * outcomes[0].losses["emotion"]
+    assert outcomes[-1].losses["gender"] < 0.7 * outcomes[0].losses["gender"]
+
+
+def test_the_gradient_of_the_network_is_clipped_and_that_of_the_strategy_is_not():
+    learner = make_learner("softmax", clip_norm=1e-6)
+    train_step(learner, make_batch())
+    network = torch.cat([parameter.grad.flatten() for parameter in learner.network.parameters()])
+    assert network.norm().item() == pytest.approx(1e-6, rel=1e-3)
+    assert learner.strategy.logits.grad.norm().item() > 1e-3
+
+
+def test_the_strategy_has_a_group_of_its_own_without_weight_decay():
+    learner = make_learner(strategies.create("softmax", 2, learning_rate=0.5), weight_decay=0.1)
+    network, own = learner.optimizer.param_groups
+    assert (network["lr"], network["weight_decay"]) == (0.01, 0.1)
+    assert (own["lr"], own["weight_decay"]) == (0.5, 0.0)
+
+
+def test_the_learning_rate_follows_its_schedule():
+    learner = make_learner(schedule="step", step_epochs=2, gamma=0.1)
+    rates = []
+    for _ in range(4):
+        rates.append(learner.optimizer.param_groups[0]["lr"])
+        train_epoch(learner, [make_batch()])
+    assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001])
+
+
+def test_a_loss_that_is_no_number_ends_training_with_step_losses_and_weights():
+    learner = make_learner()
+    train_step(learner, make_batch())
+    with torch.no_grad():
+        learner.network.heads["gender"].bias.fill_(math.nan)
+    with pytest.raises(
+        TrainingError, match=r"at step 2: losses emotion \d.*, gender nan; gradient norm nan; weights \(0.5, 0.5\)"
+    ):
+        train_step(learner, make_batch())
+
+
+def test_a_gradient_that_is_no_number_ends_training_before_it_reaches_the_network():
+    learner = make_learner()
+    before = parameters(learner)
+    learner.network.hidden.weight.register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(TrainingError, match="gradient norm (inf|nan)"):
+        train_step(learner, make_batch())
+    assert torch.equal(parameters(learner), before)
+
+
+class Onlooker(Strategy):
+    """Equal weights that ask for the losses after every step."""
+
+    def weights(self, losses):
+        return torch.full_like(losses, 1 / self.num_tasks)
+
+    def after_step(self, recompute):
+        self.seen = recompute()
+
+
+def test_looking_at_the_losses_again_leaves_statistics_and_generators_untouched():
+    onlooker, peer = make_learner(Onlooker(2), noisy=True), make_learner("equal", noisy=True)
+    for learner in (onlooker, peer):
+        torch.manual_seed(1)
+        train_epoch(learner, [make_batch(seed=seed) for seed in range(3)])
+        learner.next_draw = torch.rand(1)
+    assert torch.equal(parameters(onlooker), parameters(peer))
+    for mine, other in zip(onlooker.network.buffers(), peer.network.buffers(), strict=True):
+        assert torch.equal(mine, other)
+    assert torch.equal(onlooker.next_draw, peer.next_draw)
+
+
+def test_the_losses_after_the_step_are_those_of_the_network_after_the_step():
+    learner = make_learner(Onlooker(2), accumulation=2)
+    before = train_step(learner, make_batch())
+    outputs = learner.network(make_batch())
+    after = [nn.functional.cross_entropy(outputs[task.name], make_batch().labels[task.name]).item() for task in TASKS]
+    assert learner.strategy.seen.tolist() == pytest.approx(after, rel=1e-5)
+    assert learner.strategy.seen.sum() < before.sum()
+
+
+def test_evaluation_keeps_the_order_and_leaves_no_trace():
+    learner = make_learner(noisy=True)
+    batches = [make_batch(seed=seed) for seed in range(3)]
+    before = [buffer.clone() for buffer in learner.network.buffers()]
+    found = evaluate(learner.network, batches, TASKS, torch.device("cpu"))
+    assert found["gender"][0].shape == (36, 2)
+    assert found["gender"][1].tolist() == [label for batch in batches for label in batch.labels["gender"].tolist()]
+    for buffer, old in zip(learner.network.buffers(), before, strict=True):
+        assert torch.equal(buffer, old)
+
+
+def test_bfloat16_changes_the_arithmetic_and_still_learns():
+    exact, coarse = make_learner(), make_learner(precision="bfloat16")
+    for learner in (exact, coarse):
+        learner.outcomes = [train_epoch(learner, [make_batch()]) for _ in range(30)]
+    assert not torch.equal(parameters(exact), parameters(coarse))
+    assert coarse.outcomes[-1].losses["emotion"] == pytest.approx(exact.outcomes[-1].losses["emotion"], abs=0.05)
+
+
+def test_a_batch_splits_into_nearly_equal_parts_in_order():
+    batch = make_batch(size=7)
+    parts = batch.split(3)
+    assert [len(part) for part in parts] == [3, 2, 2]
+    assert torch.equal(torch.cat([part.audio for part in parts]), batch.audio)
+    assert len(make_batch(size=2).split(5)) == 2
