@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from strategies import StrategyError, simplex_grid
+from strategies import Strategy, StrategyError, simplex_grid
 from strategies.errors import unknown
 from study import definition as definitions
 from study.definition import Definition, GridArms
@@ -162,8 +162,15 @@ def _single_arm(entry: definitions.Arm, tasks: Sequence[Task]) -> Arm:
         strategy = build_strategy({"name": entry.strategy, "options": entry.options}, tasks, seed=0)
     except StrategyError as refusal:
         raise DefinitionError(f"arms: {refusal}") from None
-    fixed = tuple(strategy.last_weights.tolist()) if strategy.is_static else None
+    fixed = _fixed_weights(strategy) if strategy.is_static else None
     return Arm(name, name, entry.strategy, dict(entry.options), GRID_FAMILY if fixed else name, fixed)
+
+
+def _fixed_weights(strategy: Strategy) -> tuple[float, ...]:
+    """Return the weights of a static strategy, without the digits that float32 makes up."""
+    import torch
+
+    return tuple(round(weight, 6) for weight in strategy.weights(torch.ones(strategy.num_tasks)).tolist())
 
 
 def _control(wanted: str, arms: Sequence[Arm]) -> str:

@@ -148,7 +148,7 @@ def _clock_fits(results: Results, arm: str, task: str, rate: float) -> list[Cloc
         return []
     rows = rows[rows["arm"] == arm].dropna(subset=[column, "step"])
     return [
-        clock_fit(trial[column].tolist(), trial["step"].tolist(), rate)
+        clock_fit(trial[column].clip(0, 1).tolist(), trial["step"].tolist(), rate)
         for _, trial in rows.groupby("trial", sort=False)
     ]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from study.errors import StudyError
-from study.report.figures import STYLE
+from study.report.drawing import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -33,9 +33,9 @@ def compared(results: Results, comparison: Comparison) -> str:
     return (
         f"{plural(len(arms), 'arm')} ({_listed(parts)}) were trained with {plural(comparison.num_seeds, 'seed')} each, "
         f"the same seeds for every arm: {comparison.num_finished} of {plural(comparison.num_trials, 'trial')} "
-        f"finished. Tasks: {_listed(results.tasks)}.{facts} Control: {control}. Arms are ranked by the joint NLL on the {split} "
-        f"split at fixed reference weights ({weights}), of the checkpoint chosen by the same criterion on validation; "
-        "never by the loss that a strategy weighted for itself."
+        f"finished. Tasks: {_listed(results.tasks)}.{facts} Control: {control}. Arms are ranked by the joint "
+        f"NLL on the {split} split at fixed reference weights ({weights}), of the checkpoint chosen by the same "
+        "criterion on validation; never by the loss that a strategy weighted for itself."
     )
 
 
@@ -200,8 +200,8 @@ def how_to_read(comparison: Comparison) -> str:
     smallest, needed = smallest_p(seeds), seeds_needed(tests)
     lines = [
         "NLL is the negative log-likelihood in nats and smaller is better; UAR is the recall averaged over classes, "
-        "CCC the concordance correlation coefficient, and larger is better. For a regression task the column NLL holds its "
-        "loss, 1 - CCC.",
+        "CCC the concordance correlation coefficient, and larger is better. For a regression task the column NLL "
+        "holds its loss, 1 - CCC.",
         "Arms of the same seed share initialisation, data order and augmentation, so their difference is far less "
         "noisy than the arms themselves: intervals of two arms may overlap while their paired difference is clear.",
         "Verdicts come from the paired t-test with Holm's correction; *hint* means that only the uncorrected 95 % "

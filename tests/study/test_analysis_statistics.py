@@ -97,8 +97,7 @@ def test_holm_of_nothing_is_nothing_and_of_one_is_itself():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
 def test_holm_lies_between_the_plain_p_and_bonferroni(values):
     for plain, adjusted in zip(values, holm(values), strict=True):
-        assert plain <= adjusted <= min(1, plain * len(values)) or adjusted == pytest.approx(max(values), abs=1)
-        assert plain <= adjusted <= 1
+        assert plain <= adjusted <= min(1, plain * len(values) * (1 + 1e-12))
 
 
 def test_holm_refuses_what_is_no_probability():

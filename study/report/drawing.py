@@ -1,0 +1,93 @@
+"""What the figures share: colours, markers, axes and labels.
+
+Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), told apart by colour-blind readers; every arm also has
+a marker and a line style of its own, told apart in grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from study.analysis.results import Results
+from study.analysis.summary import dynamic_arms, static_arms
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", (0, (6, 2)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2, 1, 2)), (0, (4, 1)))
+GREY, DARK = "#b8b8b8", "#404040"
+STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e8e8e8",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "savefig.dpi": 150,
+    "svg.hashsalt": "weighting-study",
+}
+
+
+def loss_unit(results: Results, tasks: Sequence[str]) -> str:
+    """Return the unit of the losses of tasks: nats for classification, 1 - CCC for regression."""
+    kinds = {results.task_kinds[task] for task in tasks}
+    units = {"classification": "nats", "regression": "1 - CCC"}
+    return " and ".join(unit for kind, unit in units.items() if kind in kinds)
+
+
+def arm_styles(results: Results) -> dict[str, tuple[str, Any, str]]:
+    """Return the colour, line style and marker of the arms that figures highlight: control and dynamic ones."""
+    styles: dict[str, tuple[str, Any, str]] = {
+        arm: (COLOURS[i % 6], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
+        for i, arm in enumerate(dynamic_arms(results))
+    }
+    if results.control in static_arms(results):
+        styles[results.control] = ("#000000", "-", "o")
+    return styles
+
+
+def subplots(rows: int, columns: int, size: tuple[float, float], sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its axes, row by row; size in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
+    return figure, [axis for row in axes for axis in row]
+
+
+def direct_labels(axis: Axes, ends: list[tuple[tuple[float, float], str, str]]) -> None:
+    """Write each curve's name at its right end, moved apart where ends are closer than a line of text."""
+    low, high = axis.get_ylim()
+    gap = 0.065 * (high - low)
+    ends = sorted((end for end in ends if np.isfinite(end[0][1])), key=lambda end: end[0][1])
+    floor = -np.inf
+    for (x, y), text, colour in ends:
+        height = max(y, floor)
+        floor = height + gap
+        axis.annotate(
+            text,
+            (x, height),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontsize=8,
+            annotation_clip=False,
+        )
+
+
+def whole_epochs(axis: Axes) -> None:
+    """Put ticks at whole epochs only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
