@@ -31,7 +31,7 @@ def bare_loop(overrides: list[str], cache: str) -> None:
     from trainables import corpora
 
     chosen = definition.load("weighting", overrides)
-    corpus = corpora.create(chosen.corpus.name, chosen.corpus.options)
+    corpus = corpora.create(chosen.corpus.name, **chosen.corpus.options)
     store = job.prepare_store(chosen, corpus, make_display(quiet=True))
     trials = make_plan(chosen, corpus).trials(str(store.path))
     with multiprocessing.get_context("spawn").Pool(available_cpus()) as pool:

@@ -142,7 +142,7 @@ def plan(
     from trainables import corpora
 
     chosen = _definition(definition, overrides, corpus, root)
-    made = make_plan(chosen, corpora.create(chosen.corpus.name, chosen.corpus.options))
+    made = make_plan(chosen, corpora.create(chosen.corpus.name, **chosen.corpus.options))
     screen.show_mapping(describe(made), as_json=as_json)
 
 

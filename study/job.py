@@ -111,7 +111,7 @@ def run(
     Raises:
         UserError: something does not fit; nothing that was computed is lost.
     """
-    corpus = corpora.create(definition.corpus.name, definition.corpus.options)
+    corpus = corpora.create(definition.corpus.name, **definition.corpus.options)
     plan = make_plan(definition, corpus)
     folder = StudyFolder(home / definition.study)
     folder.create()
@@ -271,7 +271,7 @@ def sync(folder: StudyFolder) -> str:
 
 
 def _corpus(name: str, root: Path | None) -> tuple[Corpus, Path | None]:
-    corpus = corpora.create(name, {})
+    corpus = corpora.create(name)
     if root is None and corpus.needs_root:
         raise StudyError(f"corpus '{name}' needs its folder: add --root FOLDER")
     return corpus, root

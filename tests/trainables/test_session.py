@@ -16,7 +16,7 @@ TIMED = ("time/", "memory/")
 def store(tmp_path_factory):
     wanted = networks.input_settings("chae", "small")
     settings = StoreSettings(max_seconds=wanted.max_seconds, frame_size=wanted.frame_size)
-    corpus = corpora.create("synthetic", {"num_speakers": 12, "utterances_per_speaker": 8})
+    corpus = corpora.create("synthetic", num_speakers=12, utterances_per_speaker=8)
     return corpora.prepare(corpus, None, settings, tmp_path_factory.mktemp("cache"), workers=1)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -41,6 +42,7 @@ class Corpus:
         version: raised whenever the same files and options give another table or signal, so that no old store is reused.
         licence: the licence it comes with, in one line.
         reference: how to cite it.
+        published_counts: speaker -> number of utterances as published; empty where nothing was published.
     """
 
     name: ClassVar[str]
@@ -50,6 +52,7 @@ class Corpus:
     version: ClassVar[int] = 1
     licence: ClassVar[str] = ""
     reference: ClassVar[str] = ""
+    published_counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
 
     @property
     def options(self) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,9 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 """In the order of the file names' codes 01 to 08."""
 STATEMENTS = ("Kids are talking by the door", "Dogs are sitting by the door")
 _SUFFIXES = {".wav", ".flac"}
-_NAME = re.compile(r"(?P<modality>0[1-3])-(?P<channel>0[12])-(?P<emotion>0[1-8])-(?P<intensity>0[12])-(?P<statement>0[12])-(?P<repetition>0[12])-(?P<actor>[0-2]\d)")
+_NAME = re.compile(
+    r"(?P<modality>0[1-3])-(?P<channel>0[12])-(?P<emotion>0[1-8])-(?P<intensity>0[12])-(?P<statement>0[12])-(?P<repetition>0[12])-(?P<actor>[0-2]\d)"
+)
 _GRAMMAR = "modality-channel-emotion-intensity-statement-repetition-actor, such as 03-01-05-02-01-01-12"
 _TRIM_DB, _MARGIN_S = 40.0, 0.1
 
@@ -39,6 +42,8 @@ class Ravdess(Corpus):
         "e0196391. https://doi.org/10.1371/journal.pone.0196391"
     )
 
+    published_counts = MappingProxyType({f"Actor_{actor:02d}": 60 for actor in range(1, 25)})
+
     def __init__(self, *, trim: bool = True) -> None:
         self.trim = trim
 
@@ -52,7 +57,9 @@ class Ravdess(Corpus):
         rows = [_row(path, root) for path in _sound_files(folder)]
         speech = [row for row in rows if row is not None]
         if not speech:
-            raise CorpusError(f"{folder} has no speech of RAVDESS: expected Actor_01/03-01-01-01-01-01-01.wav and so on")
+            raise CorpusError(
+                f"{folder} has no speech of RAVDESS: expected Actor_01/03-01-01-01-01-01-01.wav and so on"
+            )
         return pd.DataFrame(speech, columns=[*COLUMNS, "emotion"])
 
     def load_audio(self, root: Path, utterance: Mapping[str, object]) -> NDArray[np.int16]:

@@ -92,7 +92,9 @@ class Synthetic(Corpus):
         """Return the utterance's sound at 16 kHz, ``(num_frames * 640,)``."""
         speaker, number = _parse(utterance)
         script = self._script(speaker, number)
-        return synthesise(self._people[speaker].voice, script.emotion, script.num_frames, self._draws(speaker, number, 1))
+        return synthesise(
+            self._people[speaker].voice, script.emotion, script.num_frames, self._draws(speaker, number, 1)
+        )
 
     def load_video(
         self,

@@ -1,4 +1,5 @@
 """Draft."""
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,10 +20,12 @@ class FFTConv1d(nn.Conv1d):
         out = torch.fft.irfft(product, size)[..., : length - self.kernel_size[0] + 1]
         return out + self.bias[:, None]
 
+
 def fast(n):
     best = 1 << (n - 1).bit_length()
     for a in (1, 3, 5, 9, 15):
         p = a
-        while p < n: p *= 2
+        while p < n:
+            p *= 2
         best = min(best, p)
     return best
