@@ -66,7 +66,6 @@ def ray_started(address: str | None, log: Path) -> Iterator[dict[str, float]]:
         os.environ.setdefault(name, value)
     import ray
 
-    _log_to_file(log)
     here: dict[str, Any] = {
         "num_cpus": available_cpus(),
         "include_dashboard": False,
@@ -77,11 +76,11 @@ def ray_started(address: str | None, log: Path) -> Iterator[dict[str, float]]:
             **({"address": address} if address else here),
             log_to_driver=False,
             logging_level=logging.ERROR,
-            configure_logging=False,
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as failure:
         where = f"at {address}" if address else "on this machine"
         raise StudyError(f"Ray cannot be started {where}: {' '.join(str(failure).split())[:300]}") from failure
+    _log_to_file(log)
     try:
         yield dict(ray.cluster_resources())
     finally:
@@ -179,6 +178,10 @@ def _make_callback(trials: "Sequence[TrialSpecification]", observer: Observer) -
         def __init__(self) -> None:
             self.by_name = {trial.trial: trial for trial in trials}
             self.failures: dict[str, dict[str, str]] = {}
+
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            """Tune pickles its callbacks to restore them, which we never ask for; threads and consoles do not pickle."""
+            return tune.Callback, ()
 
         def specification(self, trial: Any) -> "TrialSpecification":  # noqa: ANN401
             return self.by_name[_trial_name(trial)]

@@ -5,6 +5,7 @@ study, a study that goes on after a crash, and a rebuilt tracking store all take
 repeated: runs are found again by their tag, and a metric keeps the time its row was recorded at.
 """
 
+import logging
 import math
 import os
 import socket
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 PARENT_TAG = "study.parent"
 TRIAL_TAG = "study.trial"
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "pending": "SCHEDULED"}
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-"""The writer retries by itself and must not hold the study up for MLflow's four minutes."""
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # the writer retries by itself and must not wait for MLflow's four minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
 _PERIOD_S = 4.0
 """Seconds between two rounds of writing."""
 
@@ -49,14 +53,11 @@ def check_reachable(uri: str) -> None:
 
 
 def _client(uri: str) -> Any:  # noqa: ANN401  (mlflow is imported late)
-    for name, value in _PATIENCE.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import logging
-
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     from mlflow import MlflowClient
 
+    logging.getLogger("alembic").setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=uri)
 
 

@@ -10,7 +10,7 @@ class FFTConv1d(nn.Conv1d):
 
     def forward(self, signal: Tensor) -> Tensor:
         """Draft."""
-        left, right = self.sides
+        left, right = self.kernel_size[0] // 2, self.kernel_size[0] - self.kernel_size[0] // 2 - 1
         padded = functional.pad(signal, (left, right))
         length = padded.shape[-1]
         size = fast(length)
