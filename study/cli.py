@@ -40,9 +40,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but re
 
 
 def main() -> NoReturn:
-    """Run the command line; a mistake of the user is one line on standard error and exit code 2."""
+    """Run the command line."""
+    main_with(sys.argv[1:])
+
+
+def main_with(arguments: list[str]) -> NoReturn:
+    """Run one command and exit; a mistake of the user is one line on standard error and exit code 2."""
     try:
-        code = app(standalone_mode=False)
+        code = app(arguments, standalone_mode=False)
     except UserError as mistake:
         code = _complain(str(mistake))
     except typer.Exit as end:
@@ -155,11 +160,22 @@ def list_studies(home: Home = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def show(study: StudyName, home: Home = None, as_json: Json = False) -> None:
-    """Show the comparison of a study."""
+def show(
+    study: StudyName,
+    home: Home = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="Show one metric seed by seed, such as test/uar/emotion.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the comparison of a study, or one metric of it seed by seed."""
     from study import records, screen
 
-    screen.show_study(records.find(_home(home), study), as_json=as_json)
+    folder = records.find(_home(home), study)
+    if metric is None:
+        screen.show_study(folder, as_json=as_json)
+    else:
+        screen.show_metric(folder, metric, as_json=as_json)
 
 
 @app.command()

@@ -52,7 +52,7 @@ def _media() -> Finding:
     import torchaudio  # noqa: F401  (whether it loads with this torch is the question)
     import torchvision  # noqa: F401
 
-    return Finding("media", True, f"torchaudio and torchvision load; {soundfile.__libsndfile_version__}")
+    return Finding("media", True, f"torchaudio and torchvision load; libsndfile {soundfile.__libsndfile_version__}")
 
 
 def _devices() -> Finding:

@@ -234,8 +234,8 @@ def _write_lock(folder: StudyFolder, plan: Plan, store: Store) -> None:
         before = folder.read_lock()["corpus"]["content_hash"]
         if before != store.content_hash:
             raise StudyError(
-                f"study {folder.name} was run on other data (corpus hash {before[:12]}, now {store.content_hash[:12]}): "
-                "bring the old corpus back, or start anew with --fresh"
+                f"study {folder.name} was run on other data (corpus hash {before[:12]}, now "
+                f"{store.content_hash[:12]}): bring the old corpus back, or start anew with --fresh"
             )
     folder.write_text(folder.definition, plan.definition.as_yaml())
     folder.write_text(folder.lock, json.dumps(provenance.lock(plan, store), indent=1))

@@ -180,7 +180,7 @@ def _make_callback(trials: "Sequence[TrialSpecification]", observer: Observer) -
             self.failures: dict[str, dict[str, str]] = {}
 
         def __reduce__(self) -> tuple[type, tuple[()]]:
-            """Tune pickles its callbacks to restore them, which we never ask for; threads and consoles do not pickle."""
+            """Tune pickles callbacks to restore them, which nobody asks for here; a thread does not pickle."""
             return tune.Callback, ()
 
         def specification(self, trial: Any) -> "TrialSpecification":  # noqa: ANN401

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from study import records
-from study.analysis import Comparison, compare
+from study.analysis import Comparison, compare, metric_table
 from study.doctor import Finding
 from study.job import Outcome
 from study.records import StudyFolder
@@ -22,16 +23,21 @@ _WIDEST = 160
 """Columns to print for when output is not a terminal, so that piped tables are not folded."""
 
 
+_NUMBER_STARTS = set("0123456789+-") | {""}
+
+
 def _console() -> Console:
     console = Console()
     return console if console.is_terminal else Console(width=_WIDEST)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    """Print a plain table; the first column is text, the others are right-aligned."""
+    """Print a plain table; columns of numbers are right-aligned."""
+    rows = [list(row) for row in rows]
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+        numeric = all(row[index][:1] in _NUMBER_STARTS for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=index == 0)
     for row in rows:
         table.add_row(*row)
     _console().print(table, markup=False, highlight=False)
@@ -114,6 +120,11 @@ def show_study(folder: StudyFolder, *, as_json: bool) -> None:
         show_comparison(comparison)
 
 
+def show_metric(folder: StudyFolder, metric: str, *, as_json: bool) -> None:
+    """Print one metric of a study with every seed."""
+    show_tables({metric: metric_table(records.load_results(folder), metric)}, as_json=as_json)
+
+
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
@@ -157,14 +168,18 @@ def show_strategies(name: str | None, *, as_json: bool) -> None:
     """Print all strategies in a table, or one in full."""
     from strategies import registry
 
-    if name is None:
-        found = [registry.describe(each) for each in registry.names()]
-        if as_json:
-            print_json([{"name": each.name, "summary": each.summary, "reference": each.reference} for each in found])
-        else:
-            print_table(["strategy", "what it does"], [[each.name, each.summary] for each in found])
+    if name is not None:
+        found = registry.describe(name)
+        print_json(asdict(found)) if as_json else print_lines(
+            [found.text, f"\nDefined in {found.module} ({found.distribution})."]
+        )
         return
-    print_lines([str(registry.describe(name))])
+    every = [registry.describe(each) for each in registry.names()]
+    if as_json:
+        print_json([asdict(each) for each in every])
+        return
+    rows = [[each.name, each.summary, ", ".join(option.name for option in each.options) or "-"] for each in every]
+    print_table(["strategy", "what it does", "options"], rows)
 
 
 def show_corpus_findings(findings: Sequence[Any], *, as_json: bool) -> int:
@@ -187,4 +202,6 @@ def show_tables(tables: Mapping[str, pd.DataFrame], *, as_json: bool) -> None:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "-" if pd.isna(value) else f"{value:.4g}"
+    return "-" if value is None else str(value)

@@ -7,6 +7,7 @@ import torch
 from ray import tune
 
 from strategies import UserError
+from trainables import memory
 from trainables.session import Session, TrialSpecification
 
 
@@ -27,7 +28,7 @@ def run_trial(config: dict[str, Any]) -> None:
     except Exception as failure:
         tune.report({"failure": describe_failure(failure)})
     finally:
-        _release_memory()
+        memory.release()
 
 
 def describe_failure(failure: Exception) -> dict[str, str]:
@@ -36,8 +37,3 @@ def describe_failure(failure: Exception) -> dict[str, str]:
     line = message if isinstance(failure, UserError) else f"{type(failure).__name__}: {message}"
     return {"error": line, "traceback": "".join(traceback.format_exception(failure))}
 
-
-def _release_memory() -> None:
-    """Give cached GPU memory back: the process stays alive for the next trial, which may be another's neighbour."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

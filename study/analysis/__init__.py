@@ -2,5 +2,6 @@
 
 from study.analysis.comparison import Comparison, compare
 from study.analysis.results import Results
+from study.analysis.summary import metric_table
 
-__all__ = ["Comparison", "Results", "compare"]
+__all__ = ["Comparison", "Results", "compare", "metric_table"]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from strategies.errors import unknown
 from study.analysis.results import Results
 from study.analysis.statistics import ALPHA, Interval, t_interval
 from study.errors import StudyError
@@ -116,6 +117,27 @@ def summarise(results: Results, metric: str) -> dict[str, Summary]:
     """Return arm id -> mean, deviation and 95 % t-interval of one metric over the arm's seeds, in plan order."""
     table = seed_values(results, metric)
     return {str(arm): summary_of(str(arm), metric, values) for arm, values in table.iterrows()}
+
+
+def metric_table(results: Results, metric: str) -> pd.DataFrame:
+    """Return one metric with a column per seed: ``arm, mean, half_width, seed 0, seed 1, ...``; half a 95 % t-interval.
+
+    Raises:
+        StudyError: no final row has that metric; names those there are.
+    """
+    known = [column for column in results.rows.columns if "/" in column and final_rows(results)[column].notna().any()]
+    if metric not in known:
+        raise StudyError(unknown("metric", metric, known))
+    values, names = seed_values(results, metric), labels(results)
+    summaries = summarise(results, metric).values()
+    table = pd.DataFrame(
+        {
+            "arm": [names[summary.arm] for summary in summaries],
+            "mean": [summary.mean for summary in summaries],
+            "half_width": [summary.interval.half_width if summary.interval else None for summary in summaries],
+        }
+    )
+    return table.join(values.rename(columns=lambda seed: f"seed {seed}").reset_index(drop=True))
 
 
 def summary_of(arm: str, metric: str, values: pd.Series) -> Summary:

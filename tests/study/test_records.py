@@ -3,6 +3,7 @@ import multiprocessing
 import os
 
 import pytest
+
 from study import records
 from study.errors import StudyError
 from study.records import StudyFolder

@@ -2,6 +2,7 @@ import json
 import socket
 
 import pytest
+
 from study import tracking
 from study.errors import StudyError
 from study.records import StudyFolder

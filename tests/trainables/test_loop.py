@@ -3,11 +3,11 @@ from dataclasses import fields
 
 import pytest
 import torch
-from study.definition import Training
 from torch import nn
 
 import strategies
 from strategies import Strategy
+from study.definition import Training
 from trainables.batch import Batch
 from trainables.errors import TrainingError
 from trainables.loop import (
@@ -139,7 +139,7 @@ def test_a_gradient_that_is_no_number_ends_training_before_it_reaches_the_networ
     learner = make_learner()
     before = parameters(learner)
     learner.network.hidden.weight.register_hook(lambda gradient: gradient * math.inf)
-    with pytest.raises(TrainingError, match="gradient norm (inf|nan)"):
+    with pytest.raises(TrainingError, match=r"gradient norm (inf|nan)"):
         train_step(learner, make_batch())
     assert torch.equal(parameters(learner), before)
 

@@ -29,6 +29,8 @@ def read_audio(path: Path) -> NDArray[np.int16]:
         raise MediaError(f"{path} cannot be read as sound: {' '.join(str(failure).split())}") from failure
     if not len(sound):
         raise MediaError(f"{path} is empty: it has a header and no samples")
+    if not np.isfinite(sound).all():
+        raise MediaError(f"{path} has samples that are not numbers")
     return to_int16(_resampled(sound.mean(axis=1), rate), path)
 
 

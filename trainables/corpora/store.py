@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -257,7 +258,7 @@ def _fingerprint(path: Path, name: str) -> tuple[str, int, int]:
 def _building(cache: Path, path: Path) -> Iterator[Path]:
     """Yield a folder to build in; put it in place when complete, remove it otherwise."""
     cache.mkdir(parents=True, exist_ok=True)
-    building = cache / f".building-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    building = cache / f".building-{os.getpid()}-{uuid.uuid4().hex[:8]}-{platform.node()}"
     building.mkdir()
     try:
         yield building
@@ -270,10 +271,10 @@ def _building(cache: Path, path: Path) -> Iterator[Path]:
 
 
 def _remove_stale(cache: Path) -> None:
-    """Remove what processes that are gone left half built."""
+    """Remove what processes of this machine that are gone left half built; a cache may be shared with other machines."""
     for folder in cache.glob(".building-*"):
-        owner = int(folder.name.split("-")[1])
-        if not _alive(owner):
+        _, owner, _, machine = folder.name.split("-", 3)
+        if machine == platform.node() and not _alive(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -47,20 +47,20 @@ def draw_face_build(gender: str, draws: np.random.Generator) -> FaceBuild:
     """Draw a speaker's face; hair, jaw, brows and lips hint at the gender, and each of them may mislead."""
     female = 1.0 if gender == "female" else 0.0
     tone = draws.uniform(0, 1)
-    skin = np.array([235, 195, 165]) * (1 - 0.5 * tone) + draws.normal(0, 6, 3)
-    shade = draws.uniform(0.1, 0.9)
+    skin = np.array([225, 185, 155]) * (1 - 0.3 * tone) + draws.normal(0, 6, 3)
+    shade = draws.uniform(0.1, 0.6)
     hair = np.array([190, 150, 90]) * shade + draws.normal(0, 8, 3)
-    lips = skin * np.array([1.0, 0.72, 0.72]) - np.array([0, 14, 10]) * (female + draws.normal(0, 0.7))
+    lips = skin * np.array([0.8, 0.45, 0.45]) - np.array([0, 14, 10]) * (female + draws.normal(0, 0.7))
     return FaceBuild(
         skin=_colour(skin),
         hair=_colour(hair),
         lips=_colour(lips),
         half_width=float(0.235 + 0.012 * (1 - female) + draws.normal(0, 0.016)),
         jaw=float(0.25 + 0.35 * (1 - female) + draws.normal(0, 0.22)),
-        hair_length=float(np.clip(0.12 + 0.32 * female + draws.normal(0, 0.16), 0, 0.6)),
-        brow_thickness=float(np.clip(0.016 + 0.006 * (1 - female) + draws.normal(0, 0.004), 0.008, 0.04)),
+        hair_length=float(np.clip(0.10 + 0.36 * female + draws.normal(0, 0.13), 0, 0.6)),
+        brow_thickness=float(np.clip(0.020 + 0.006 * (1 - female) + draws.normal(0, 0.004), 0.01, 0.04)),
         eyes=float(0.030 + 0.003 * female + draws.normal(0, 0.003)),
-        rest=tuple(draws.normal(0, [0.28, 0.25, 0.35, 0.30, 0.25]).tolist()),
+        rest=tuple(draws.normal(0, [0.20, 0.20, 0.25, 0.20, 0.20]).tolist()),
         liveliness=float(draws.uniform(0.55, 1.2)),
     )
 
@@ -73,7 +73,7 @@ def draw_face(
     speech = _speech(num_frames, draws)
     offset = _sway(num_frames, draws)
     picture = _background(num_frames, frame_size, draws)
-    canvas = Canvas(picture, offset, float(np.exp(draws.normal(0, 0.05))))
+    canvas = Canvas(picture, offset, float(1.25 * np.exp(draws.normal(0, 0.03))))
     _paint_head(canvas, build)
     _paint_eyes(canvas, build, expression)
     _paint_mouth(canvas, build, expression, speech)
@@ -87,11 +87,11 @@ def _colour(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def _expressions(build: FaceBuild, emotion: int, num_frames: int, draws: np.random.Generator) -> NDArray[np.float64]:
     """Return the expression in every frame, ``(num_frames, 5)``: it sets in at some time and grows to its strength."""
-    strength = build.liveliness * draws.uniform(0.15, 1.15)
-    onset, speed = draws.uniform(-0.3, 0.5), draws.uniform(4, 12)
+    strength = build.liveliness * draws.uniform(0.3, 1.3)
+    onset, speed = draws.uniform(-0.3, 0.4), draws.uniform(4, 12)
     time = np.linspace(0, 1, num_frames)[:, None]
     growth = 1 / (1 + np.exp(-speed * (time - onset)))
-    mood = draws.normal(0, [0.22, 0.25, 0.25, 0.22, 0.25])
+    mood = draws.normal(0, [0.15, 0.2, 0.2, 0.15, 0.2])
     tremor = draws.normal(0, 0.05, (num_frames, 5))
     return np.asarray(build.rest + mood + tremor + strength * growth * EXPRESSIONS[emotion])
 
@@ -105,13 +105,13 @@ def _speech(num_frames: int, draws: np.random.Generator) -> NDArray[np.float64]:
 def _sway(num_frames: int, draws: np.random.Generator) -> NDArray[np.float64]:
     """Return where the head is in every frame, ``(num_frames, 2)``: x and y away from the middle."""
     time = np.linspace(0, 1, num_frames)[:, None]
-    swing = 0.012 * np.sin(2 * np.pi * (draws.uniform(0.3, 1, 2) * time + draws.random(2)))
-    return np.asarray(draws.normal(0, 0.022, 2) + swing)
+    swing = 0.006 * np.sin(2 * np.pi * (draws.uniform(0.3, 1, 2) * time + draws.random(2)))
+    return np.asarray(draws.normal(0, 0.010, 2) + swing)
 
 
 def _background(num_frames: int, frame_size: int, draws: np.random.Generator) -> Floats:
     """Return a picture that fades from one colour to another, ``(num_frames, 3, size, size)``."""
-    first, second = draws.uniform(30, 220, (2, 3))
+    first, second = draws.uniform(70, 130, (2, 1)) + draws.normal(0, 12, (2, 3))
     angle = draws.uniform(0, 2 * np.pi)
     grid = np.linspace(-0.5, 0.5, frame_size)
     fade = np.clip(0.5 + np.cos(angle) * grid[None, :] + np.sin(angle) * grid[:, None], 0, 1)
@@ -122,8 +122,8 @@ def _background(num_frames: int, frame_size: int, draws: np.random.Generator) ->
 def _develop(picture: Floats, draws: np.random.Generator) -> NDArray[np.uint8]:
     """Light the picture from one side, expose it, add noise, and turn it to ``(frames, size, size, 3)`` bytes."""
     size = picture.shape[-1]
-    side = draws.normal(0, 0.18)
-    light = np.exp(draws.normal(0, 0.15)) * (1 + side * np.linspace(-1, 1, size))
+    side = draws.normal(0, 0.08)
+    light = np.exp(draws.normal(0, 0.07)) * (1 + side * np.linspace(-1, 1, size))
     picture *= light.astype(np.float32)
     picture += 5 * draws.standard_normal(picture.shape, dtype=np.float32)
     return np.ascontiguousarray(np.clip(picture, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
@@ -196,9 +196,9 @@ def _paint_eyes(canvas: Canvas, build: FaceBuild, expression: NDArray[np.float64
 
 
 def _paint_brow(canvas: Canvas, build: FaceBuild, expression: NDArray[np.float64], side: int) -> None:
-    rows, columns = canvas.window(side * 0.105 - 0.075, side * 0.105 + 0.075, -0.22, -0.03)
+    rows, columns = canvas.window(side * 0.105 - 0.075, side * 0.105 + 0.075, -0.27, 0.02)
     outwards = canvas.x[:, columns] * side - np.float32(0.105)
-    line = -0.125 - 0.022 * expression[:, BROW_HEIGHT, None] - 0.35 * expression[:, BROW_ANGLE, None] * outwards
+    line = -0.125 - 0.03 * expression[:, BROW_HEIGHT, None] - 0.6 * expression[:, BROW_ANGLE, None] * outwards
     thickness = build.brow_thickness * np.clip(1 - (outwards / 0.075) ** 4, 0, 1)
     _paint_stroke(canvas, rows, columns, line, thickness, tuple(0.7 * value for value in build.hair))
 
@@ -207,13 +207,13 @@ def _paint_mouth(
     canvas: Canvas, build: FaceBuild, expression: NDArray[np.float64], speech: NDArray[np.float64]
 ) -> None:
     """Paint the lips, and the dark between them when they part; smiling draws the corners up and apart."""
-    half_width = np.clip(0.085 * (1 + 0.3 * expression[:, WIDTH, None]), 0.04, 0.14)
-    rows, columns = canvas.window(-0.15, 0.15, 0.06, 0.28)
+    half_width = np.clip(0.10 * (1 + 0.3 * expression[:, WIDTH, None]), 0.04, 0.14)
+    rows, columns = canvas.window(-0.16, 0.16, 0.0, 0.34)
     across = canvas.x[:, columns] / half_width
-    line = 0.165 + 0.045 * expression[:, SMILE, None] * (0.5 - across**2)
+    line = 0.165 + 0.085 * expression[:, SMILE, None] * (0.5 - across**2)
     shape = np.clip(1 - across**2, 0, 1)
-    gap = 0.022 * speech[:, None]
-    _paint_stroke(canvas, rows, columns, line, (0.018 + gap) * np.sqrt(shape), build.lips)
+    gap = 0.018 * speech[:, None]
+    _paint_stroke(canvas, rows, columns, line, (0.024 + gap) * np.sqrt(shape), build.lips)
     _paint_stroke(canvas, rows, columns, line, gap * shape, (60, 25, 25))
 
 

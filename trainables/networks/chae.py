@@ -1,5 +1,6 @@
 """The audio and video network of Chae et al. 2018."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 ACTIVATIONS = ("none", "relu")
-AUDIO_NORMS = ("std", "variance", "clip", "none")
+AUDIO_NORMS = ("std", "variance", "clip", "companded", "none")
 VIDEO_NORMS = ("raw", "imagenet")
 READOUTS = ("last", "mean")
 
@@ -93,7 +94,8 @@ class AudioNet(nn.Module):
         self.sizes = sizes
         self.norm = norm
         self.conv1 = nn.Conv1d(1, sizes.filters, sizes.kernel, stride=sizes.stride)
-        self.conv2 = FFTConv1d(sizes.filters, sizes.filters, sizes.long_kernel)
+        sides = (sizes.long_kernel // 2, sizes.long_kernel - sizes.long_kernel // 2 - 1)
+        self.conv2 = FFTConv1d(sizes.filters, sizes.filters, sizes.long_kernel, padding=sides)
         self.activation = nn.ReLU() if activation == "relu" else nn.Identity()
 
     def forward(self, audio: Tensor, num_frames: Tensor) -> Tensor:
@@ -376,6 +378,8 @@ def normalise(audio: Tensor, num_samples: Tensor, norm: str) -> Tensor:
     """Return the samples on another scale, zeros after the end, ``(N, L), (N,) -> (N, L)``; see ``AudioNet``."""
     if norm == "none":
         return audio
+    if norm == "companded":
+        return audio.sign() * torch.log1p(255 * audio.abs()) / math.log(256)
     valid = valid_steps(num_samples, audio.shape[1], audio.device)
     if norm == "clip":
         count = num_samples.to(audio.device).unsqueeze(1)
