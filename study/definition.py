@@ -304,7 +304,7 @@ def _explain(mistake: Any, path: Sequence[str]) -> str:  # noqa: ANN401  (pydant
         return f"unknown key '{path[-1]}'{parent} (known: {', '.join(known)}){suggestion(path[-1], known)}"
     if mistake["type"] == "missing":
         return f"{where} is missing"
-    reason = mistake["msg"].removeprefix("Value error, ")
+    reason = str(mistake["msg"]).removeprefix("Value error, ")
     reason = reason[0].lower() + reason[1:]
     if not where:
         return reason

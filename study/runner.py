@@ -82,7 +82,7 @@ def ray_started(address: str | None, log: Path) -> Iterator[dict[str, float]]:
         raise StudyError(f"Ray cannot be started {where}: {' '.join(str(failure).split())[:300]}") from failure
     _log_to_file(log)
     try:
-        yield dict(ray.cluster_resources())
+        yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
 
@@ -174,7 +174,7 @@ def _make_callback(trials: "Sequence[TrialSpecification]", observer: Observer) -
     """Return the Tune callback that tells the observer; made here because its base class needs Ray."""
     from ray import tune
 
-    class Messenger(tune.Callback):  # type: ignore[misc]
+    class Messenger(tune.Callback):
         def __init__(self) -> None:
             self.by_name = {trial.trial: trial for trial in trials}
             self.failures: dict[str, dict[str, str]] = {}

@@ -1,6 +1,7 @@
 """What the commands print: results on standard output, what to do next on standard error."""
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -53,9 +54,9 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, float) and not pd.notna(value):
-        return None
-    return value.item() if hasattr(value, "item") else value
+    if hasattr(value, "item"):  # a number of numpy
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -72,6 +72,13 @@ class Learner:
     class_weights: Mapping[str, Tensor] = field(default_factory=dict)
     step: int = 0
 
+    def __post_init__(self) -> None:
+        self._shared = Shared(self.network.shared_parameters(), self.network.last_shared_layer())
+
+    def shared(self, features: Tensor) -> Shared:
+        """Return the shared part of the network with the features ``(N, F)`` of the current micro-batch."""
+        return replace(self._shared, features=features)
+
 
 @dataclass(frozen=True)
 class EpochOutcome:
@@ -91,8 +98,9 @@ def make_optimizer(network: Network, strategy: Strategy, settings: TrainingSetti
         groups.append({"params": own, "weight_decay": 0.0, "lr": rate})
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9)
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[settings.optimizer](groups, lr=settings.learning_rate)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.Adam(groups, lr=settings.learning_rate)
 
 
 def make_scheduler(
@@ -137,7 +145,7 @@ def train_step(learner: Learner, batch: Batch) -> Tensor:
         share = len(micro_batch) / len(batch)
         losses, features = _forward(learner, micro_batch)
         mean_losses += losses.detach() * share
-        learner.strategy.backward(losses, _shared(learner.network, features), scale=share)
+        learner.strategy.backward(losses, learner.shared(features), scale=share)
     norm = _clip(learner.network, learner.settings.clip_norm)
     _refuse_non_finite(learner, mean_losses, norm)
     learner.optimizer.step()
@@ -176,10 +184,6 @@ def _precision(learner: Learner) -> contextlib.AbstractContextManager[object]:
     wanted = learner.settings.precision
     automatic = wanted == "auto" and learner.device.type == "cuda" and torch.cuda.is_bf16_supported()
     return torch.autocast(learner.device.type, torch.bfloat16, enabled=automatic or wanted == "bfloat16")
-
-
-def _shared(network: Network, features: Tensor) -> Shared:
-    return Shared(network.shared_parameters(), network.last_shared_layer(), features)
 
 
 def _clip(network: Network, clip_norm: float | None) -> Tensor:

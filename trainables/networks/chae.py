@@ -344,7 +344,9 @@ def resnet_children(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     parts = {key: key.partition(".") for key in state}
     return {
-        f"{RESNET_CHILDREN.get(head, head)}.{tail}": state[key] for key, (head, _, tail) in parts.items() if head != "fc"
+        f"{RESNET_CHILDREN.get(head, head)}.{tail}": state[key]
+        for key, (head, _, tail) in parts.items()
+        if head != "fc"
     }
 
 
@@ -417,7 +419,9 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
         NetworkError: with what is allowed and the nearest of it.
     """
     if value not in allowed:
-        raise NetworkError(f"{option} is '{value}', but it must be one of {', '.join(allowed)}{suggestion(str(value), allowed)}")
+        raise NetworkError(
+            f"{option} is '{value}', but it must be one of {', '.join(allowed)}{suggestion(str(value), allowed)}"
+        )
     return value
 
 

@@ -140,7 +140,7 @@ class FFTConv1d(nn.Conv1d):
         self.sides = padding_sides(padding, taps)
         self._spectrum: tuple[tuple[object, ...], Tensor] | None = None
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (the name of nn.Conv1d)
+    def forward(self, input: Tensor) -> Tensor:
         """Return the convolution, ``(N, C, L) -> (N, C', L + left + right - K + 1)``, or the same without N.
 
         Raises:
@@ -175,7 +175,9 @@ class FFTConv1d(nn.Conv1d):
     def _plan(self, signal: Tensor) -> Plan:
         kernel, length = self.kernel_size[0], signal.shape[-1] + sum(self.sides)
         if length < kernel:
-            raise NetworkError(f"a signal of {length} samples, padding included, is shorter than the kernel of {kernel}")
+            raise NetworkError(
+                f"a signal of {length} samples, padding included, is shorter than the kernel of {kernel}"
+            )
         num_outputs = length - kernel + 1
         block = best_block(kernel, num_outputs, len(signal), self.in_channels, self.out_channels)
         return Plan(block, kernel, num_outputs, self.sides[0])
@@ -255,7 +257,9 @@ class LongConvolution(torch.autograd.Function):
 def kernel_spectrum(weight: Tensor, block: int) -> Tensor:
     """Return the spectrum of the kernel reversed in time, ``(C', C, K) -> (B / 2 + 1, C, C')``."""
     channels_out, channels_in, _ = weight.shape
-    spectrum = torch.empty(block // 2 + 1, channels_in, channels_out, dtype=weight.dtype.to_complex(), device=weight.device)
+    spectrum = torch.empty(
+        block // 2 + 1, channels_in, channels_out, dtype=weight.dtype.to_complex(), device=weight.device
+    )
     step = chunk_size(channels_in * block)
     for start in range(0, channels_out, step):
         some = torch.fft.rfft(weight[start : start + step].flip(-1), block)

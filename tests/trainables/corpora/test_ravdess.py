@@ -61,9 +61,13 @@ def test_the_silence_around_a_sentence_is_cut_if_asked(tmp_path, corpus):
     assert len(whole) == pytest.approx(1.5 * 16_000, abs=2)
 
 
-@pytest.mark.parametrize("name", ["03-01-09-01-01-01-12.wav", "angry.wav", "03-01-05-02-01-01-25.wav", "03-01-05-02.wav"])
+@pytest.mark.parametrize(
+    "name", ["03-01-09-01-01-01-12.wav", "angry.wav", "03-01-05-02-01-01-25.wav", "03-01-05-02.wav"]
+)
 def test_a_name_that_does_not_parse_is_refused_with_the_grammar(name):
-    with pytest.raises(CorpusError, match=r"Actor_12/\S+ is not a RAVDESS file name: expected modality-channel-emotion-"):
+    with pytest.raises(
+        CorpusError, match=r"Actor_12/\S+ is not a RAVDESS file name: expected modality-channel-emotion-"
+    ):
         parse_name(Path("Actor_12") / name)
 
 

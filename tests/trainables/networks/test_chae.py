@@ -43,7 +43,10 @@ def padded(utterances):
         num_frames=torch.cat([one.num_frames for one in utterances]),
         labels={task.name: torch.cat([one.labels[task.name] for one in utterances]) for task in TASKS},
         audio=torch.cat(
-            [functional.pad(one.audio, (0, rest * SAMPLES_PER_FRAME)) for one, rest in zip(utterances, missing, strict=True)]
+            [
+                functional.pad(one.audio, (0, rest * SAMPLES_PER_FRAME))
+                for one, rest in zip(utterances, missing, strict=True)
+            ]
         ),
         video=torch.cat(
             [functional.pad(one.video, (0, 0) * 3 + (0, rest)) for one, rest in zip(utterances, missing, strict=True)]
@@ -76,7 +79,9 @@ def test_every_layer_of_the_published_audio_network_has_its_published_shape():
     shapes = {}
     audio = published_size(("audio",)).audio
     for name in ("conv1", "conv2"):
-        getattr(audio, name).register_forward_hook(lambda _, __, out, name=name: shapes.update({name: tuple(out.shape)}))
+        getattr(audio, name).register_forward_hook(
+            lambda _, __, out, name=name: shapes.update({name: tuple(out.shape)})
+        )
     features = audio(torch.empty(1, 96000, device="meta"), torch.tensor([150]))
     assert shapes == {"conv1": (1, 40, 96000), "conv2": (1, 40, 48000)}
     assert features.shape == (1, 150, 1280)
@@ -229,7 +234,9 @@ def test_video_norm_raw_reads_pixels_as_they_are():
 @pytest.mark.parametrize("modality", ["audio", "video"])
 def test_a_batch_without_the_modality_is_refused(modality):
     batch = utterance(0, 2)
-    lacking = Batch(batch.num_frames, batch.labels, **({"video": batch.video} if modality == "audio" else {"audio": batch.audio}))
+    lacking = Batch(
+        batch.num_frames, batch.labels, **({"video": batch.video} if modality == "audio" else {"audio": batch.audio})
+    )
     with pytest.raises(NetworkError, match=f"the network reads {modality}, but the batch has no {modality}"):
         create(modalities=(modality,))(lacking)
 

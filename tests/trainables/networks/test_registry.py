@@ -49,7 +49,10 @@ def test_input_settings_follow_preset_and_options():
     ("changes", "message"),
     [
         ({"name": "chea"}, r"^unknown network 'chea' \(known: chae.*\); did you mean 'chae'\?$"),
-        ({"preset": "papper"}, r"^unknown preset of network 'chae' 'papper' \(known: paper, small\); did you mean 'paper'\?$"),
+        (
+            {"preset": "papper"},
+            r"^unknown preset of network 'chae' 'papper' \(known: paper, small\); did you mean 'paper'\?$",
+        ),
         ({"modalities": ["vidoe"]}, r"^unknown modality of network 'chae' 'vidoe' .*did you mean 'video'\?$"),
         ({"modalities": []}, r"needs at least one modality and none twice, got \[\]$"),
         ({"modalities": ["audio", "audio"]}, r"needs at least one modality and none twice, got \['audio', 'audio'\]$"),
@@ -86,12 +89,17 @@ def test_a_maximal_length_that_is_no_number_is_refused():
 def test_an_entry_that_is_no_network_is_refused(monkeypatch):
     entry = EntryPoint("wrong", "collections:OrderedDict", registry.GROUP)
     monkeypatch.setattr(registry.REGISTRY, "_builtins", [entry])
-    with pytest.raises(NetworkError, match="network 'wrong' is .*, which is not a subclass of trainables.networks.Network"):
+    with pytest.raises(
+        NetworkError, match=r"network 'wrong' is .*, which is not a subclass of trainables\.networks\.Network"
+    ):
         networks.load("wrong")
 
 
 def test_listing_the_networks_imports_none():
-    program = "import sys; from trainables import networks; networks.names(); sys.exit('trainables.networks.chae' in sys.modules)"
+    program = (
+        "import sys; from trainables import networks; networks.names();"
+        "sys.exit('trainables.networks.chae' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

@@ -1,0 +1,67 @@
+import pytest
+
+from study.definition import load
+from study.errors import DefinitionError
+from study.plan import GRID_FAMILY, make_plan
+from trainables import corpora
+
+
+def plan_of(*overrides):
+    definition = load("weighting", list(overrides))
+    return make_plan(definition, corpora.create(definition.corpus.name, **definition.corpus.options))
+
+
+def test_the_grid_has_exact_decimals_everywhere():
+    arms = [arm for arm in plan_of().arms if arm.strategy == "static"]
+    assert [arm.arm for arm in arms][3] == "static-0.3-0.7"
+    assert arms[3].label == "static 0.3/0.7"
+    assert arms[3].options == {"weights": ["0.3", "0.7"]}
+    assert arms[3].static_weights == (0.3, 0.7)
+    assert len(arms) == 11
+
+
+def test_the_whole_grid_is_one_method_and_a_static_arm_written_by_hand_joins_it():
+    plan = plan_of(
+        "arms=[{grid: {}}, {strategy: softmax}, {strategy: static, name: mine, options: {weights: [0.25, 0.75]}}]"
+    )
+    families = [arm.family for arm in plan.arms]
+    assert families == [GRID_FAMILY] * 11 + ["softmax", GRID_FAMILY]
+    assert plan.arms[-1].static_weights == (0.25, 0.75)
+
+
+def test_the_control_equal_is_found_in_the_grid_or_by_name():
+    assert plan_of().control == "static-0.5-0.5"
+    assert plan_of("arms=[{strategy: equal}, {strategy: softmax}]").control == "equal"
+    assert plan_of("control=softmax").control == "softmax"
+
+
+def test_all_arms_share_seeds_and_everything_but_their_strategy():
+    trials = plan_of("seeds=2").trials("store", "checkpoints")
+    assert len(trials) == 28
+    assert len({trial.trial for trial in trials}) == 28
+    assert [trial.seed for trial in trials] == [0] * 14 + [1] * 14
+    shared = {
+        repr((trial.split, trial.network, trial.tasks, trial.training, trial.reference_weights, trial.store))
+        for trial in trials
+    }
+    assert len(shared) == 1
+    assert trials[0].folder == f"checkpoints/{trials[0].trial}"
+
+
+def test_modalities_are_what_network_and_corpus_share_unless_named():
+    assert plan_of().modalities == ("audio", "video")
+    assert plan_of("corpus.name=ravdess").modalities == ("audio",)
+    assert plan_of("network.modalities=[video]").modalities == ("video",)
+
+
+def test_one_strategy_may_be_several_arms_under_names_of_their_own():
+    plan = plan_of(
+        "arms=[{strategy: equal}, {strategy: softmax}, {strategy: softmax, name: fast, options: {learning_rate: 0.1}}]"
+    )
+    assert [arm.arm for arm in plan.arms] == ["equal", "softmax", "fast"]
+    with pytest.raises(DefinitionError, match="'softmax' is there twice"):
+        plan_of("arms=[{strategy: equal}, {strategy: softmax}, {strategy: softmax}]")
+
+
+def test_what_ravdess_needs_comes_from_the_definition_itself():
+    assert plan_of("corpus.name=ravdess").definition.training.epochs != plan_of().definition.training.epochs

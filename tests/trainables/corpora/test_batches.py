@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+
+from trainables import corpora
+from trainables.corpora import Batches, StoreSettings, batches, default_cache, prepare
+from trainables.errors import CorpusError
+from trainables.tasks import Task
+
+EMOTION = Task("emotion", ("neutral", "anger", "happiness", "sadness"))
+GENDER = Task("gender", ("female", "male"))
+
+
+@pytest.fixture
+def store():
+    corpus = corpora.create("synthetic", num_speakers=4, utterances_per_speaker=5)
+    return prepare(corpus, None, StoreSettings(1.2, 16), default_cache())
+
+
+def make(store, indices=None, modalities=("audio", "video"), batch_size=8, max_seconds=6.0):
+    indices = np.arange(len(store.table)) if indices is None else np.asarray(indices)
+    return Batches(store, indices, [EMOTION, GENDER], modalities, batch_size, max_seconds)
+
+
+def same(first, second):
+    return (
+        torch.equal(first.num_frames, second.num_frames)
+        and torch.equal(first.audio, second.audio)
+        and torch.equal(first.video, second.video)
+        and all(torch.equal(first.labels[name], second.labels[name]) for name in first.labels)
+    )
+
+
+def test_a_batch_holds_sound_pictures_and_labels_with_zeros_after_the_end(store):
+    indices = [3, 11, 0]
+    (batch,) = make(store, indices).ordered()
+    longest = int(store.table["num_frames"].iloc[indices].max())
+    assert batch.audio.shape == (3, longest * 640)
+    assert batch.video.shape == (3, longest, 3, 16, 16)
+    assert (batch.audio.dtype, batch.video.dtype) == (torch.float32, torch.uint8)
+    for row, index in enumerate(indices):
+        sound, frames = store.audio(index), store.frames(index)
+        assert int(batch.num_frames[row]) == len(frames)
+        assert np.array_equal(batch.audio[row, : len(sound)].numpy() * 32768, sound)
+        assert np.array_equal(batch.video[row, : len(frames)].permute(0, 2, 3, 1).numpy(), frames)
+        assert not batch.audio[row, len(sound) :].any()
+        assert not batch.video[row, len(frames) :].any()
+        assert EMOTION.classes[batch.labels["emotion"][row]] == store.table["emotion"][index]
+        assert GENDER.classes[batch.labels["gender"][row]] == store.table["gender"][index]
+
+
+def test_reading_for_every_batch_gives_the_same_as_keeping_everything_in_memory(store, monkeypatch):
+    kept = list(make(store).epoch(seed=0, epoch=3))
+    monkeypatch.setattr(batches, "KEEP_DECODED_BYTES", 0)
+    read = list(make(store).epoch(seed=0, epoch=3))
+    assert all(same(first, second) for first, second in zip(kept, read, strict=True))
+
+
+def test_an_epoch_has_every_utterance_once_and_keeps_the_last_incomplete_batch(store):
+    epoch = list(make(store, batch_size=8).epoch(seed=0, epoch=0))
+    assert [len(batch) for batch in epoch] == [8, 8, 4]
+    drawn = torch.cat([batch.num_frames for batch in epoch]).sort().values
+    assert torch.equal(drawn, torch.from_numpy(np.sort(store.table["num_frames"].to_numpy())))
+
+
+def test_a_batch_of_one_is_a_batch(store):
+    assert [len(batch) for batch in make(store, indices=[2]).epoch(seed=0, epoch=0)] == [1]
+
+
+def test_seed_and_epoch_alone_decide_the_order(store):
+    def first_batch(seed, epoch):
+        return next(make(store).epoch(seed, epoch))
+
+    reference = first_batch(1, 2)
+    torch.manual_seed(99)
+    np.random.default_rng(99).random()
+    assert same(reference, first_batch(1, 2))
+    assert not torch.equal(reference.audio[:, :640], first_batch(1, 3).audio[:, :640])
+    assert not torch.equal(reference.audio[:, :640], first_batch(2, 2).audio[:, :640])
+
+
+def test_taking_an_epoch_does_not_move_the_global_generators(store):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    list(make(store).epoch(seed=0, epoch=0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_utterances_are_cut_at_the_longest_duration_wanted(store):
+    for batch in make(store, max_seconds=0.4).ordered():
+        assert batch.num_frames.tolist() == [10] * len(batch)
+        assert batch.audio.shape[1] == 10 * 640
+        assert batch.video.shape[1] == 10
+
+
+@pytest.mark.parametrize("modality", ["audio", "video"])
+def test_a_modality_that_is_not_wanted_is_not_there(store, modality):
+    (batch,) = make(store, modalities=(modality,), batch_size=100).ordered()
+    assert (batch.audio is None) == (modality == "video")
+    assert (batch.video is None) == (modality == "audio")
+
+
+def test_a_missing_label_is_marked(store):
+    store.table["emotion"] = store.table["emotion"].where(store.table.index != 2)
+    store.table["valence"] = np.where(store.table.index == 2, np.nan, 0.5)
+    tasks = [EMOTION, Task("valence", kind="regression")]
+    (batch,) = Batches(store, np.arange(4), tasks, ["audio"], 8, 6.0).ordered()
+    assert [task.present(batch.labels[task.name]).tolist() for task in tasks] == [[True, True, False, True]] * 2
+    assert batch.labels["emotion"].dtype == torch.int64
+    assert batch.labels["valence"].dtype == torch.float32
+
+
+def test_a_label_that_the_store_lacks_is_named(store):
+    with pytest.raises(CorpusError, match="has no label 'age'"):
+        Batches(store, np.arange(4), [Task("age", ("old", "young"))], ["audio"], 8, 6.0)
+
+
+def test_a_class_that_the_task_does_not_know_is_named(store):
+    narrow = Task("emotion", ("neutral", "anger"))
+    with pytest.raises(CorpusError, match="emotion '(happiness|sadness)' is none of neutral, anger"):
+        Batches(store, np.arange(20), [narrow], ["audio"], 8, 6.0)
+
+
+def test_a_modality_that_the_store_lacks_is_named(store):
+    store.manifest["modalities"] = ["audio"]
+    with pytest.raises(CorpusError, match=r"has no video \(it has: audio\)"):
+        make(store)

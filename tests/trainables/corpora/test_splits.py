@@ -1,0 +1,147 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainables.corpora import PROTOCOLS, make_split
+from trainables.corpora.splits import PARTS, k_fold, speaker_disjoint
+from trainables.errors import CorpusError
+
+EMOTIONS = ("neutral", "anger", "happiness", "sadness")
+
+
+def table_of(women, men, utterances=4):
+    people = [(f"f{n}", "female") for n in range(women)] + [(f"m{n}", "male") for n in range(men)]
+    rows = [(name, gender, EMOTIONS[n % 4]) for name, gender in people for n in range(utterances)]
+    return pd.DataFrame(rows, columns=["speaker", "gender", "emotion"])
+
+
+def parts_of(split, table):
+    return {part: table.iloc[getattr(split, part)] for part in PARTS}
+
+
+def check(split, table):
+    """What every split must keep: all rows once, no speaker twice, both genders and all emotions everywhere."""
+    rows = np.concatenate([split.train, split.valid, split.test])
+    assert sorted(rows) == list(range(len(table)))
+    parts = parts_of(split, table)
+    speakers = [set(part["speaker"]) for part in parts.values()]
+    assert sum(map(len, speakers)) == len(set().union(*speakers))
+    for part in parts.values():
+        assert set(part["gender"]) == {"female", "male"}
+        assert set(part["emotion"]) == set(table["emotion"])
+
+
+@given(st.integers(3, 20), st.integers(3, 20), st.integers(0, 2**31))
+def test_no_speaker_is_in_two_parts_and_every_part_has_both_genders_and_all_emotions(women, men, seed):
+    table = table_of(women, men)
+    check(speaker_disjoint(table, seed=seed), table)
+
+
+@given(st.integers(3, 8), st.integers(0, 7), st.integers(0, 2**31), st.integers(0, 5))
+def test_folds_keep_the_same_rules(num_folds, fold, seed, more):
+    table = table_of(num_folds + more, num_folds)
+    check(k_fold(table, num_folds=num_folds, fold=fold % num_folds, seed=seed), table)
+
+
+@given(st.integers(3, 8), st.integers(0, 2**31))
+def test_every_utterance_is_tested_in_exactly_one_fold(num_folds, seed):
+    table = table_of(num_folds + 2, num_folds + 1)
+    tested = [k_fold(table, num_folds=num_folds, fold=fold, seed=seed).test for fold in range(num_folds)]
+    assert sorted(np.concatenate(tested)) == list(range(len(table)))
+
+
+def test_a_fold_is_validated_on_the_next_one():
+    table = table_of(5, 5)
+    folds = [k_fold(table, num_folds=5, fold=fold) for fold in range(5)]
+    for fold in range(5):
+        assert np.array_equal(folds[fold].valid, folds[(fold + 1) % 5].test)
+
+
+def test_fifteen_and_fifteen_speakers_are_divided_nine_three_three_of_each_gender():
+    table = table_of(15, 15)
+    parts = parts_of(speaker_disjoint(table), table)
+    for gender in ("female", "male"):
+        counts = [part.loc[part["gender"] == gender, "speaker"].nunique() for part in parts.values()]
+        assert counts == [9, 3, 3]
+
+
+def test_the_same_seed_gives_the_same_split_and_another_seed_another():
+    table = table_of(10, 10)
+    first, again, other = (speaker_disjoint(table, seed=seed).test for seed in (3, 3, 4))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_order_of_the_rows_does_not_decide_who_goes_where():
+    table = table_of(6, 6)
+    shuffled = table.sample(frac=1, random_state=0).reset_index(drop=True)
+    for part in PARTS:
+        one = set(table.iloc[getattr(speaker_disjoint(table), part)]["speaker"])
+        assert one == set(shuffled.iloc[getattr(speaker_disjoint(shuffled), part)]["speaker"])
+
+
+def test_a_corpus_of_one_gender_is_refused_with_the_counts():
+    with pytest.raises(CorpusError, match="needs 3 speakers of each gender, but there are 8 female, 0 male"):
+        make_split("speaker_disjoint", table_of(8, 0))
+
+
+def test_too_few_speakers_are_refused_with_the_counts():
+    with pytest.raises(
+        CorpusError, match="in each of 5 parts needs 5 speakers of each gender, but there are 6 female, 4"
+    ):
+        make_split("k_fold", table_of(6, 4), num_folds=5)
+
+
+def test_a_class_that_one_speaker_alone_has_is_named():
+    table = table_of(4, 4)
+    table["emotion"] = np.where(table["speaker"] == "f0", table["emotion"], "neutral")
+    with pytest.raises(CorpusError, match="no speaker-disjoint split has every class in every part: .* has no emotion"):
+        make_split("speaker_disjoint", table)
+    with pytest.raises(CorpusError, match="fold 0 of 3: .* has no emotion anger"):
+        make_split("k_fold", table, num_folds=3)
+
+
+def test_a_speaker_with_two_genders_is_named():
+    table = table_of(4, 4)
+    table.loc[0, "gender"] = "male"
+    with pytest.raises(CorpusError, match="speaker f0 has utterances of both genders"):
+        make_split("speaker_disjoint", table)
+
+
+@pytest.mark.parametrize("ratios", [[6, 2], [6, 2, 0], [6, 2, -1]])
+def test_ratios_are_three_positive_numbers(ratios):
+    with pytest.raises(CorpusError, match=r"ratios are \[.*\]: expected three positive numbers"):
+        make_split("speaker_disjoint", table_of(4, 4), ratios=ratios)
+
+
+@pytest.mark.parametrize(("num_folds", "fold"), [(2, 0), (5, 5), (5, -1)])
+def test_a_fold_that_does_not_exist_is_refused(num_folds, fold):
+    with pytest.raises(CorpusError, match=f"fold {fold} of {num_folds}: expected at least 3 folds"):
+        make_split("k_fold", table_of(9, 9), num_folds=num_folds, fold=fold)
+
+
+def test_an_unknown_protocol_option_or_label_names_the_nearest():
+    with pytest.raises(CorpusError, match="unknown split protocol 'kfold' .*did you mean 'k_fold'"):
+        make_split("kfold", table_of(4, 4))
+    with pytest.raises(CorpusError, match="unknown option of split protocol 'k_fold' 'folds' .*did you mean 'fold'"):
+        make_split("k_fold", table_of(4, 4), folds=3)
+    with pytest.raises(CorpusError, match="unknown label of the split 'emotions' .*did you mean 'emotion'"):
+        make_split("speaker_disjoint", table_of(4, 4), labels=["emotions"])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_divides_the_built_in_corpus(protocol):
+    from trainables import corpora
+
+    table = corpora.create("synthetic").read(None)
+    check(make_split(protocol, table), table)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_divides_real_speech(protocol, ravdess):
+    from trainables import corpora
+
+    table = corpora.create("ravdess").read(ravdess)
+    check(make_split(protocol, table), table)
