@@ -119,7 +119,7 @@ def run(
         if fresh:
             _forget(folder)
         store = prepare_store(definition, corpus, display)
-        corpora.make_split(definition.split.protocol, store.table, **definition.split.options)
+        corpora.split_for_tasks(definition.split.protocol, store.table, plan.tasks, definition.split.options)
         plan = _extended(plan, folder)
         _write_lock(folder, plan, store)
         return _run_locked(plan, folder, store, display, address=address, retry_failed=retry_failed)

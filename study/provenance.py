@@ -9,7 +9,7 @@ from typing import Any
 
 from study import __version__
 from study.plan import Plan
-from trainables.corpora import Store, make_split
+from trainables.corpora import Store, split_for_tasks
 
 PACKAGES = ("torch", "torchvision", "torchaudio", "ray", "mlflow", "optuna", "numpy", "pandas", "scipy")
 """Libraries whose versions can change a study's numbers."""
@@ -88,7 +88,7 @@ def lock(plan: Plan, store: Store) -> dict[str, Any]:
 def _facts(plan: Plan, store: Store, commit: str) -> dict[str, str]:
     """Return what the report prints so that a reader can judge and repeat the study."""
     definition, training = plan.definition, plan.definition.training
-    split = make_split(definition.split.protocol, store.table, **definition.split.options)
+    split = split_for_tasks(definition.split.protocol, store.table, plan.tasks, definition.split.options)
     sizes = {name: getattr(split, name) for name in ("train", "valid", "test")}
     speakers = {name: store.table["speaker"].iloc[index].nunique() for name, index in sizes.items()}
     return {

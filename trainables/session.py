@@ -17,7 +17,7 @@ from torch import Tensor
 import strategies
 from strategies import Strategy
 from trainables import checkpoint, memory, networks
-from trainables.corpora import Batches, Store, make_split, open_store
+from trainables.corpora import Batches, Store, open_store, split_for_tasks
 from trainables.loop import (
     EpochOutcome,
     Learner,
@@ -301,7 +301,7 @@ def _load_data(key: str) -> dict[str, Batches]:
     values = json.loads(key)
     store = _open(values["store"])
     tasks = [Task(task["name"], tuple(task["classes"]), task["kind"]) for task in values["tasks"]]
-    split = make_split(values["split"]["protocol"], store.table, **values["split"]["options"])
+    split = split_for_tasks(values["split"]["protocol"], store.table, tasks, values["split"]["options"])
     network = values["network"]
     seconds = networks.input_settings(network["name"], network["preset"], network["options"]).max_seconds
     return {

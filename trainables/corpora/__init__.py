@@ -3,9 +3,10 @@
 from trainables.corpora.base import COLUMNS, Corpus
 from trainables.corpora.batches import Batches
 from trainables.corpora.check import Finding, check, stats
+from trainables.corpora.preparing import prepare
 from trainables.corpora.registry import create, load, names
-from trainables.corpora.splits import PROTOCOLS, Split, make_split
-from trainables.corpora.store import Store, StoreSettings, default_cache, open_store, prepare
+from trainables.corpora.splits import PROTOCOLS, Split, make_split, split_for_tasks
+from trainables.corpora.store import Store, StoreSettings, default_cache, open_store
 
 __all__ = [
     "COLUMNS",
@@ -24,5 +25,6 @@ __all__ = [
     "names",
     "open_store",
     "prepare",
+    "split_for_tasks",
     "stats",
 ]

@@ -139,4 +139,4 @@ def _labels(store: Store, task: Task) -> NDArray[np.int64]:
     indices = column.map({name: index for index, name in enumerate(task.classes)})
     if (strange := column.notna() & indices.isna()).any():
         raise CorpusError(f"{store.path}: {task.name} '{column[strange].iloc[0]}' is none of {', '.join(task.classes)}")
-    return indices.fillna(MISSING).to_numpy(np.int64)
+    return np.asarray(indices.fillna(MISSING), dtype=np.int64)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from trainables.batch import SAMPLE_RATE
-from trainables.corpora.base import Corpus
+from trainables.corpora.base import Corpus, read_table, table_faults
+from trainables.corpora.store import StoreSettings
 from trainables.errors import CorpusError, MediaError
 
 
@@ -16,7 +17,7 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        kind: ``corpus``, ``media``, ``label`` or ``count``.
+        kind: ``corpus``, ``name``, ``media``, ``label`` or ``count``.
         subject: the file or utterance.
         message: what is wrong with it.
     """
@@ -30,25 +31,29 @@ class Finding:
 
 
 def check(corpus: Corpus, root: Path | None) -> list[Finding]:
-    """Return everything that is wrong: unreadable or silent media, labels that are no class, counts unlike the published.
+    """Return everything that is wrong: file names, unreadable or silent media, labels that are no class, counts.
 
     Reads every file; an empty list means the corpus is as published.
     """
     place = root if root is not None else Path()
     try:
+        names = [Finding("name", corpus.name, line) for line in corpus.misnamed(place)]
         table = corpus.read(place)
     except CorpusError as problem:
         return [Finding("corpus", str(place), str(problem))]
+    if faults := table_faults(corpus, table):
+        return [*names, *(Finding("corpus", corpus.name, fault) for fault in faults)]
     rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
     media = [finding for row in rows if (finding := _media(corpus, place, row)) is not None]
-    return [*media, *_labels(corpus, table), *_counts(corpus, table)]
+    return [*names, *media, *_labels(corpus, table), *_counts(corpus, table)]
 
 
 def _media(corpus: Corpus, root: Path, utterance: Mapping[str, object]) -> Finding | None:
-    if "audio" not in corpus.modalities:
-        return None
     try:
-        corpus.load_audio(root, utterance)
+        if "audio" in corpus.modalities:
+            corpus.load_audio(root, utterance)
+        if "video" in corpus.modalities:
+            corpus.load_video(root, utterance, StoreSettings().frame_size)
     except MediaError as problem:
         return Finding("media", str(utterance["utterance"]), str(problem))
     return None
@@ -82,9 +87,11 @@ def _counts(corpus: Corpus, table: pd.DataFrame) -> list[Finding]:
 def stats(corpus: Corpus, root: Path | None) -> dict[str, pd.DataFrame]:
     """Return counts of utterances by each label and gender, by speaker, and their durations in seconds."""
     place = root if root is not None else Path()
-    table = corpus.read(place)
+    table = read_table(corpus, place)
     tables = {label: _by_gender(table, label) for label in corpus.classes if label != "gender"}
-    tables["speaker"] = table.groupby(["speaker", "gender"], sort=True).size().reset_index(name="utterances")
+    tables["speaker"] = (
+        table.groupby(["speaker", "gender"], sort=True, dropna=False).size().reset_index(name="utterances")
+    )
     if "audio" in corpus.modalities:
         tables["duration"] = _durations(corpus, place, table)
     return tables
@@ -97,13 +104,13 @@ def _by_gender(table: pd.DataFrame, label: str) -> pd.DataFrame:
 
 
 def _durations(corpus: Corpus, root: Path, table: pd.DataFrame) -> pd.DataFrame:
-    seconds = []
+    seconds: list[float] = []
     for row in table.to_dict("records"):
         try:
             sound = corpus.load_audio(root, {str(name): value for name, value in row.items()})
         except MediaError:
             continue
         seconds.append(len(sound) / SAMPLE_RATE)
-    values = pd.Series(seconds)
+    values = pd.Series(seconds, dtype=float)
     summary = {"utterances": len(values), "total_s": values.sum(), "mean_s": values.mean(), "min_s": values.min()}
     return pd.DataFrame([summary | {"median_s": values.median(), "max_s": values.max()}])

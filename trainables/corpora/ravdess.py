@@ -50,17 +50,23 @@ class Ravdess(Corpus):
     def read(self, root: Path) -> pd.DataFrame:
         """Return the table of the speech recordings under ``root``: ``Actor_*/03-01-*.wav`` (or flac).
 
+        Files whose names do not parse are left out, see ``misnamed``.
+
         Raises:
-            CorpusError: the folder is missing or holds no such file, or a file's name does not parse.
+            CorpusError: the folder is missing or holds no such file.
         """
         folder = _find_actors(root)
-        rows = [_row(path, root) for path in _sound_files(folder)]
-        speech = [row for row in rows if row is not None]
+        named = [path for path in _sound_files(folder) if _misname(path) is None]
+        speech = [row for path in named if (row := _row(path, root)) is not None]
         if not speech:
             raise CorpusError(
                 f"{folder} has no speech of RAVDESS: expected Actor_01/03-01-01-01-01-01-01.wav and so on"
             )
         return pd.DataFrame(speech, columns=[*COLUMNS, "emotion"])
+
+    def misnamed(self, root: Path) -> list[str]:
+        """Return one line for each sound file of an actor whose name does not parse."""
+        return [line for path in _sound_files(_find_actors(root)) if (line := _misname(path)) is not None]
 
     def load_audio(self, root: Path, utterance: Mapping[str, object]) -> NDArray[np.int16]:
         """Return the utterance's sound at 16 kHz, mono, ``(samples,)``."""
@@ -88,17 +94,30 @@ def _find_actors(root: Path) -> Path:
     if not root.is_dir():
         raise CorpusError(f"{root} is not a folder: expected the folder of RAVDESS that holds Actor_01 to Actor_24")
     for folder in [root, *sorted(path for path in root.iterdir() if path.is_dir())]:
-        if any(folder.glob("Actor_*")):
+        if _actors(folder):
             return folder
     raise CorpusError(f"{root} has no folder Actor_01: expected the folder of RAVDESS that holds Actor_01 to Actor_24")
 
 
+def _actors(folder: Path) -> list[Path]:
+    """Return the actors' folders; the archives they came in may lie beside them."""
+    return sorted(path for path in folder.glob("Actor_*") if path.is_dir())
+
+
 def _sound_files(folder: Path) -> Iterator[Path]:
     """Yield sound files in the order of their names; ``._`` files are what macOS leaves in copies."""
-    for actor in sorted(folder.glob("Actor_*")):
+    for actor in _actors(folder):
         for path in sorted(actor.iterdir()):
             if path.suffix.lower() in _SUFFIXES and not path.name.startswith("."):
                 yield path
+
+
+def _misname(path: Path) -> str | None:
+    try:
+        parse_name(path)
+    except CorpusError as problem:
+        return str(problem)
+    return None
 
 
 def _row(path: Path, root: Path) -> dict[str, object] | None:

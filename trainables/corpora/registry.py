@@ -55,5 +55,5 @@ def create(name: str, **options: Any) -> Corpus:  # noqa: ANN401  (options are t
         return corpus(**options)
     except CorpusError as refusal:
         raise CorpusError(f"corpus '{name}': {refusal}") from None
-    except TypeError as mismatch:
+    except (TypeError, ValueError) as mismatch:
         raise CorpusError(f"corpus '{name}': {mismatch}") from mismatch

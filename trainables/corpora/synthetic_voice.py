@@ -7,6 +7,7 @@ table 2); their sizes are chosen for difficulty, not measured.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,7 @@ def draw_voice_build(gender: str, draws: np.random.Generator) -> VoiceBuild:
 def synthesise(build: VoiceBuild, emotion: int, num_frames: int, draws: np.random.Generator) -> NDArray[np.int16]:
     """Return one utterance at 16 kHz, ``(num_frames * 640,)``."""
     num_samples = num_frames * SAMPLES_PER_FRAME
-    prosody, strength = PROSODY[emotion], build.liveliness * draws.uniform(0.35, 1.25)
+    prosody, strength = PROSODY[emotion], build.liveliness * draws.uniform(0.5, 1.4)
     edges = _syllable_edges(num_samples, build.rate * np.exp(strength * prosody.rate + draws.normal(0, 0.08)), draws)
     pitch = _pitch_contour(build, prosody, strength, num_samples, len(edges) - 1, draws)
     source = _source(pitch, build, draws)
@@ -107,7 +108,7 @@ def _pitch_contour(
     swing = max(build.swing + strength * prosody.swing + draws.normal(0, 0.02), 0.01)
     waves = np.sin(2 * np.pi * (syllables / 2 * time + draws.random()))
     jitter = np.repeat(draws.normal(0, build.jitter, num_samples // 160 + 1), 160)[:num_samples]
-    return np.exp(level + slope * (time - 0.5) + swing * waves + jitter)
+    return np.asarray(np.exp(level + slope * (time - 0.5) + swing * waves + jitter))
 
 
 def _source(pitch: NDArray[np.float64], build: VoiceBuild, draws: np.random.Generator) -> NDArray[np.float64]:
@@ -123,7 +124,7 @@ def _articulate(
 ) -> NDArray[np.float64]:
     """Send each syllable through the resonators of a vowel of its own; loudness rises and falls with the syllable."""
     sound = np.zeros_like(source)
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise(edges):
         vowel = VOWELS_HZ[draws.integers(len(VOWELS_HZ))] * formants * np.exp(draws.normal(0, 0.03, 3))
         swell = np.sin(np.pi * np.linspace(0, 1, end - start)) ** 0.6 * draws.uniform(0.7, 1)
         part = sosfilt(_resonators(vowel), source[start:end] * swell)
@@ -148,6 +149,6 @@ def _tilt(sound: NDArray[np.float64], brightness: float) -> NDArray[np.float64]:
 
 def _record(sound: NDArray[np.float64], level_db: float, draws: np.random.Generator) -> NDArray[np.int16]:
     """Record at an unknown distance in a room that is never quite silent."""
-    gain = 10 ** ((level_db + draws.normal(0, 2.5)) / 20)
+    gain = 10 ** ((level_db + draws.normal(0, 2.0)) / 20)
     hiss = 10 ** (draws.uniform(-34, -20) / 20) * draws.normal(size=len(sound))
     return np.clip(2500 * (gain * sound + hiss), -32768, 32767).astype(np.int16)

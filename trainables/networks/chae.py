@@ -1,6 +1,5 @@
 """The audio and video network of Chae et al. 2018."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 ACTIVATIONS = ("none", "relu")
-AUDIO_NORMS = ("std", "variance", "clip", "companded", "none")
+AUDIO_NORMS = ("std", "variance", "clip", "none")
 VIDEO_NORMS = ("raw", "imagenet")
 READOUTS = ("last", "mean")
 
@@ -70,9 +69,10 @@ class Sizes:
 
 
 PRESETS = {
-    "small": Sizes(16, 80, 4, 4, 500, 4, "tiny", 64, "relu", 3.0, 32),
+    "small": Sizes(24, 80, 16, 4, 125, 4, "tiny", 64, "relu", 3.0, 32),
     "paper": Sizes(40, 80, 1, 2, 4000, 10, "resnet50", 256, "none", 6.0, 96),
 }
+"""``small`` has the kernels of ``paper`` in milliseconds (5 and 500), but decimates the signal to 250 Hz between them."""
 
 
 class AudioNet(nn.Module):
@@ -133,7 +133,7 @@ class VideoNet(nn.Module):
         if self.norm == "imagenet":
             mean, std = pixels.new_tensor(IMAGENET_MEAN), pixels.new_tensor(IMAGENET_STD)
             pixels = (pixels / 255 - mean[:, None, None]) / std[:, None, None]
-        found = self.extractor(pixels.contiguous(memory_format=torch.channels_last)).mean((2, 3))
+        found: Tensor = self.extractor(pixels.contiguous(memory_format=torch.channels_last)).mean((2, 3))
         features = found.new_zeros(*valid.shape, self.num_features)
         features[valid] = found
         return features
@@ -228,7 +228,7 @@ class ChaeNetwork(Network):
             found.append(self.audio(require("audio", batch.audio), batch.num_frames))
         if self.video is not None:
             found.append(self.video(require("video", batch.video), batch.num_frames))
-        sequence = self.dropout(self.lstm(torch.cat(found, dim=2))[0])
+        sequence: Tensor = self.dropout(self.lstm(torch.cat(found, dim=2))[0])
         lengths = batch.num_frames.to(sequence.device)
         if self.readout == "mean":
             valid = valid_steps(lengths, sequence.shape[1], sequence.device)
@@ -380,8 +380,6 @@ def normalise(audio: Tensor, num_samples: Tensor, norm: str) -> Tensor:
     """Return the samples on another scale, zeros after the end, ``(N, L), (N,) -> (N, L)``; see ``AudioNet``."""
     if norm == "none":
         return audio
-    if norm == "companded":
-        return audio.sign() * torch.log1p(255 * audio.abs()) / math.log(256)
     valid = valid_steps(num_samples, audio.shape[1], audio.device)
     if norm == "clip":
         count = num_samples.to(audio.device).unsqueeze(1)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from trainables.errors import NetworkError
 
-CHUNK = 1 << 21
+CHUNK = 1 << 22
 """Samples that are transformed at a time: what fits into a processor's cache is transformed three times as fast."""
 TRANSFORM_COST, PRODUCT_COST, LAYOUT_COST = 0.08, 0.06, 8.0
 """Nanoseconds per ``B log2 B`` of a transform, per complex multiplication, per complex number of the kernel's
@@ -226,14 +226,13 @@ class LongConvolution(torch.autograd.Function):
         kernel = kernel_spectrum(weight, plan.block) if spectrum is None else spectrum
         result = signal.new_empty(len(signal), len(weight), plan.num_outputs)
         spectra = []
-        for index, blocks in enumerate(signal):
-            found = block_spectrum(signal_blocks(blocks, plan), plan.block)
-            product = torch.bmm(found, kernel)
-            keep_valid(product, plan, result[index])
-            if any(ctx.needs_input_grad):
+        for some in groups(len(signal), signal.shape[1] * plan.num_blocks * plan.block):
+            found = spectrum_of(signal_blocks(signal[some], plan), plan.block)
+            keep_valid(torch.bmm(found, kernel), plan, result[some])
+            if ctx.needs_input_grad[1]:
                 spectra.append(found)
-        ctx.plan, ctx.length, ctx.num_signals = plan, signal.shape[-1], len(signal)
-        ctx.save_for_backward(kernel, *(spectra if ctx.needs_input_grad[1] else []))
+        ctx.plan, ctx.length = plan, signal.shape[-1]
+        ctx.save_for_backward(kernel, *spectra)
         return result
 
     @staticmethod
@@ -241,87 +240,84 @@ class LongConvolution(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401
         """Return the gradients with respect to signal and weight."""
         plan: Plan = ctx.plan
-        kernel, *spectra = ctx.saved_tensors
-        signal_gradient = gradient.new_empty(len(gradient), kernel.shape[1], ctx.length)
-        reversed_spectra = []
-        for index, one in enumerate(gradient):
-            found = block_spectrum(gradient_blocks(one, plan), plan.block)
-            reversed_spectra.append(found)
+        kernel, *signal_spectra = ctx.saved_tensors
+        channels_in, channels_out = kernel.shape[1:]
+        signal_gradient = gradient.new_empty(len(gradient), channels_in, ctx.length)
+        spectra = []
+        for some in groups(len(gradient), channels_out * plan.num_blocks * plan.block):
+            spectra.append(spectrum_of(gradient_blocks(gradient[some], plan), plan.block))
             if ctx.needs_input_grad[0]:
-                product = torch.bmm(found, kernel.transpose(1, 2))
-                signal_gradient[index] = overlap_add(product, plan, ctx.length)
-        weight_gradient = kernel_gradient(reversed_spectra, spectra, plan) if ctx.needs_input_grad[1] else None
+                overlap_add(torch.bmm(spectra[-1], kernel.transpose(1, 2)), plan, signal_gradient[some])
+        weight_gradient = kernel_gradient(spectra, signal_spectra, plan) if ctx.needs_input_grad[1] else None
         return signal_gradient if ctx.needs_input_grad[0] else None, weight_gradient, None, None
+
+
+def groups(count: int, samples: int) -> list[slice]:
+    """Return slices that cover ``count`` rows of so many samples, each of about as many samples as a cache holds.
+
+    >>> groups(5, CHUNK // 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
+    """
+    step = max(1, CHUNK // samples)
+    return [slice(start, start + step) for start in range(0, count, step)]
 
 
 def kernel_spectrum(weight: Tensor, block: int) -> Tensor:
     """Return the spectrum of the kernel reversed in time, ``(C', C, K) -> (B / 2 + 1, C, C')``."""
     channels_out, channels_in, _ = weight.shape
-    spectrum = torch.empty(
-        block // 2 + 1, channels_in, channels_out, dtype=weight.dtype.to_complex(), device=weight.device
-    )
-    step = chunk_size(channels_in * block)
-    for start in range(0, channels_out, step):
-        some = torch.fft.rfft(weight[start : start + step].flip(-1), block)
-        spectrum[:, :, start : start + step] = some.permute(2, 1, 0)
+    shape = block // 2 + 1, channels_in, channels_out
+    spectrum = torch.empty(shape, dtype=weight.dtype.to_complex(), device=weight.device)
+    for some in groups(channels_out, channels_in * block):
+        spectrum[:, :, some] = torch.fft.rfft(weight[some].flip(-1), block).permute(2, 1, 0)
     return spectrum
 
 
-def block_spectrum(blocks: Tensor, block: int) -> Tensor:
-    """Return the spectra of the blocks of one signal, frequencies first, ``(S, C, <=B) -> (B / 2 + 1, S, C)``."""
-    spectrum = torch.empty(block // 2 + 1, *blocks.shape[:2], dtype=blocks.dtype.to_complex(), device=blocks.device)
-    step = chunk_size(blocks.shape[1] * block)
-    for start in range(0, len(blocks), step):
-        some = torch.fft.rfft(blocks[start : start + step], block)
-        spectrum[:, start : start + step] = some.permute(2, 0, 1)
-    return spectrum
-
-
-def chunk_size(samples: int) -> int:
-    """Return how many rows of so many samples are transformed at a time."""
-    return max(1, CHUNK // samples)
+def spectrum_of(blocks: Tensor, block: int) -> Tensor:
+    """Return the spectra of blocks, frequencies first, ``(N, C, S, <=B) -> (B / 2 + 1, N * S, C)``."""
+    rows = blocks.transpose(1, 2).flatten(0, 1)
+    return torch.fft.rfft(rows, block).permute(2, 0, 1).contiguous()
 
 
 def signal_blocks(signal: Tensor, plan: Plan) -> Tensor:
-    """Return the overlapping blocks of one padded signal, ``(C, L) -> (S, C, B)``."""
+    """Return the overlapping blocks of padded signals, ``(N, C, L) -> (N, C, S, B)``."""
     padded = functional.pad(signal, (plan.left, plan.span - plan.left - signal.shape[-1]))
-    return padded.unfold(-1, plan.block, plan.hop).transpose(0, 1)
+    return padded.unfold(-1, plan.block, plan.hop)
 
 
 def gradient_blocks(gradient: Tensor, plan: Plan) -> Tensor:
-    """Return the adjoining blocks of one result's gradient, each reversed in time, ``(C', L') -> (S, C', hop)``."""
+    """Return adjoining blocks of the results' gradient, each reversed in time, ``(N, C', L') -> (N, C', S, hop)``."""
     padded = functional.pad(gradient, (0, plan.num_blocks * plan.hop - plan.num_outputs))
-    return padded.view(len(gradient), plan.num_blocks, plan.hop).flip(-1).transpose(0, 1)
+    return padded.unflatten(-1, (plan.num_blocks, plan.hop)).flip(-1)
 
 
-def inverse(product: Tensor, plan: Plan) -> Tensor:
-    """Return the blocks that belong to a product of spectra, ``(B / 2 + 1, S, C) -> (S, C, B)``."""
-    return torch.fft.irfft(product.permute(1, 2, 0), plan.block)
+def blocks_of(product: Tensor, plan: Plan) -> Tensor:
+    """Return the blocks that belong to a product of spectra, ``(B / 2 + 1, N * S, C) -> (N, C, S, B)``."""
+    rows: Tensor = torch.fft.irfft(product.permute(1, 2, 0), plan.block)
+    return rows.unflatten(0, (-1, plan.num_blocks)).transpose(1, 2)
 
 
 def keep_valid(product: Tensor, plan: Plan, result: Tensor) -> None:
-    """Write the part of each block that did not wrap around, ``(B / 2 + 1, S, C')``, into ``(C', num_outputs)``."""
-    valid = inverse(product, plan)[..., plan.kernel - 1 :].transpose(0, 1)
-    result.copy_(valid.reshape(len(result), -1)[:, : plan.num_outputs])
+    """Write the part of each block that did not wrap around, ``(B / 2 + 1, N * S, C')``, into ``(N, C', L')``."""
+    valid = blocks_of(product, plan)[..., plan.kernel - 1 :]
+    result.copy_(valid.flatten(-2)[..., : plan.num_outputs])
 
 
-def overlap_add(product: Tensor, plan: Plan, length: int) -> Tensor:
-    """Return the gradient of one signal from the spectra of its reversed blocks, ``(B / 2 + 1, S, C) -> (C, L)``."""
-    blocks = inverse(product, plan)
-    total = blocks.new_zeros(blocks.shape[1], plan.span)
-    for index, block in enumerate(blocks):
+def overlap_add(product: Tensor, plan: Plan, result: Tensor) -> None:
+    """Write the signals' gradient, from spectra of reversed blocks ``(B / 2 + 1, N * S, C)``, into ``(N, C, L)``."""
+    blocks = blocks_of(product, plan)
+    total = blocks.new_zeros(*result.shape[:2], plan.span)
+    for index, block in enumerate(blocks.unbind(2)):
         start = (plan.num_blocks - 1 - index) * plan.hop
-        total[:, start : start + plan.block] += block
-    return total.flip(-1)[:, plan.left : plan.left + length]
+        total[..., start : start + plan.block] += block
+    result.copy_(total.flip(-1)[..., plan.left : plan.left + result.shape[-1]])
 
 
 def kernel_gradient(gradients: list[Tensor], signals: list[Tensor], plan: Plan) -> Tensor:
-    """Return the gradient of the kernel from the spectra of N gradients and N signals, ``(C', C, K)``."""
+    """Return the gradient of the kernel from the spectra of gradients and signals, ``(C', C, K)``."""
     left, right = torch.cat(gradients, 1), torch.cat(signals, 1)
     channels_out, channels_in = left.shape[-1], right.shape[-1]
     result = left.real.new_empty(channels_out, channels_in, plan.kernel)
-    step = chunk_size(channels_in * plan.block)
-    for start in range(0, channels_out, step):
-        product = torch.bmm(left[..., start : start + step].transpose(1, 2), right)
-        result[start : start + step] = inverse(product, plan)[..., plan.hop - 1 :]
+    for some in groups(channels_out, channels_in * plan.block):
+        product = torch.bmm(left[..., some].transpose(1, 2), right).permute(1, 2, 0)
+        result[some] = torch.fft.irfft(product, plan.block)[..., plan.hop - 1 :]
     return result

@@ -117,7 +117,7 @@ def test_a_label_that_the_store_lacks_is_named(store):
 
 def test_a_class_that_the_task_does_not_know_is_named(store):
     narrow = Task("emotion", ("neutral", "anger"))
-    with pytest.raises(CorpusError, match="emotion '(happiness|sadness)' is none of neutral, anger"):
+    with pytest.raises(CorpusError, match=r"emotion '(happiness|sadness)' is none of neutral, anger"):
         Batches(store, np.arange(20), [narrow], ["audio"], 8, 6.0)
 
 

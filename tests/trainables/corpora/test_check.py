@@ -6,6 +6,7 @@ from trainables import corpora
 from trainables.corpora import check, stats
 from trainables.corpora.ravdess import Ravdess
 from trainables.corpora.synthetic import Synthetic
+from trainables.errors import MediaError
 
 
 class Three(Ravdess):
@@ -58,12 +59,47 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     assert "is silent" in findings[1].message
 
 
-def test_a_file_name_that_does_not_parse_is_a_finding(tmp_path):
+def test_every_file_name_that_does_not_parse_is_a_finding_and_the_rest_is_checked_too(tmp_path):
     root = write(tmp_path / "corpus")
     (root / "Actor_01" / "03-01-99-01-01-01-01.wav").touch()
+    (root / "Actor_02" / "mine.WAV").touch()
+    (root / "Actor_02" / "03-01-02-01-01-01-02.wav").write_text("no sound")
+    findings = check(Three(), root)
+    assert [finding.kind for finding in findings] == ["name", "name", "media"]
+    assert "Actor_01/03-01-99-01-01-01-01.wav is not a RAVDESS file name" in findings[0].message
+    assert "Actor_02/mine.WAV is not a RAVDESS file name" in findings[1].message
+
+
+def test_a_recording_that_is_there_twice_is_a_finding(tmp_path):
+    root = write(tmp_path / "corpus")
+    soundfile.write(root / "Actor_01" / "03-01-01-01-01-01-01.flac", np.full(1600, 0.1), 16_000)
     (finding,) = check(Three(), root)
-    assert finding.kind == "corpus"
-    assert "Actor_01/03-01-99-01-01-01-01.wav is not a RAVDESS file name" in finding.message
+    assert str(finding) == "corpus: utterance 03-01-01-01-01-01-01 is there 2 times"
+
+
+class Faceless(Synthetic):
+    def load_video(self, root, utterance, frame_size):
+        if utterance["utterance"] == "s001_u002":
+            raise MediaError("s001_u002.mp4 has no picture")
+        return super().load_video(root, utterance, frame_size)
+
+
+def test_a_video_that_cannot_be_used_is_a_finding():
+    (finding,) = check(Faceless(num_speakers=2, utterances_per_speaker=4), None)
+    assert (finding.kind, finding.subject) == ("media", "s001_u002")
+
+
+class Unknown(Synthetic):
+    def read(self, root=None):
+        table = super().read(root)
+        table.loc[table["speaker"] == "s001", "gender"] = None
+        return table
+
+
+def test_statistics_do_not_lose_speakers_of_unknown_gender():
+    tables = stats(Unknown(num_speakers=3, utterances_per_speaker=4), None)
+    assert tables["speaker"]["utterances"].tolist() == [4, 4, 4]
+    assert tables["emotion"]["unknown"].sum() == 4
 
 
 def test_a_missing_folder_is_a_finding(tmp_path):
@@ -94,3 +130,10 @@ def test_the_built_in_corpus_is_sound():
     corpus = corpora.create("synthetic", num_speakers=4, utterances_per_speaker=4)
     assert check(corpus, None) == []
     assert stats(corpus, None)["speaker"]["utterances"].tolist() == [4] * 4
+
+
+def test_the_real_corpus_lacks_only_recordings_of_two_actors(ravdess):
+    findings = check(Ravdess(), ravdess)
+    assert [finding.subject for finding in findings] == ["Actor_01", "Actor_03", "ravdess"]
+    assert findings[0].message == "speaker Actor_01 has 52 utterances, published are 60"
+    assert findings[2].message == "1424 utterances in all, published are 1440"

@@ -71,6 +71,24 @@ def test_a_name_that_does_not_parse_is_refused_with_the_grammar(name):
         parse_name(Path("Actor_12") / name)
 
 
+def test_statistics_and_preparation_refuse_names_that_do_not_parse(tmp_path, corpus):
+    write(tmp_path / "ravdess" / "Actor_12" / NAME)
+    for name in ("angry.wav", "sad.wav"):
+        write(tmp_path / "ravdess" / "Actor_12" / name)
+    message = r"^Actor_12/angry\.wav is not a RAVDESS .* \(and 1 more: see study corpus check\); rename or remove it$"
+    with pytest.raises(CorpusError, match=message):
+        corpora.prepare(corpus, tmp_path / "ravdess", corpora.StoreSettings(), tmp_path / "cache")
+    with pytest.raises(CorpusError, match=message):
+        corpora.stats(corpus, tmp_path / "ravdess")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_archives_beside_the_folders_are_no_actors(tmp_path, corpus):
+    write(tmp_path / "Actor_12" / NAME)
+    (tmp_path / "Actor_12.zip").touch()
+    assert len(corpus.read(tmp_path)) == 1
+
+
 def test_a_missing_folder_says_what_was_expected(tmp_path, corpus):
     with pytest.raises(CorpusError, match=r"gone is not a folder: expected the folder of RAVDESS that holds Actor_01"):
         corpus.read(tmp_path / "gone")
@@ -83,7 +101,7 @@ def test_an_empty_folder_says_what_was_expected(tmp_path, corpus):
 
 def test_actors_without_speech_say_what_was_expected(tmp_path, corpus):
     (tmp_path / "Actor_01").mkdir()
-    with pytest.raises(CorpusError, match="has no speech of RAVDESS: expected Actor_01/03-01-01-01-01-01-01.wav"):
+    with pytest.raises(CorpusError, match=r"has no speech of RAVDESS: expected Actor_01/03-01-01-01-01-01-01.wav"):
         corpus.read(tmp_path)
 
 
@@ -92,7 +110,10 @@ def test_the_real_corpus_has_its_published_speakers_and_emotions(ravdess, corpus
     assert table["speaker"].nunique() == 24
     assert set(table["emotion"]) == set(corpus.classes["emotion"])
     assert table.groupby("gender")["speaker"].nunique().to_dict() == {"female": 12, "male": 12}
-    assert len(table) >= 1_424
+    assert len(table) == 1_424
+    emotions = table["emotion"].value_counts()
+    assert emotions["neutral"] == 96  # half of the others: it has no strong intensity
+    assert (emotions.drop(["neutral", "calm", "fearful"]) == 192).all()
     counts = table["speaker"].value_counts()
     assert (counts.drop(["Actor_01", "Actor_03"]) == 60).all()
     sound = corpus.load_audio(ravdess, table.iloc[0].to_dict())

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.corpora import PROTOCOLS, make_split
+from trainables.corpora import PROTOCOLS, make_split, split_for_tasks
 from trainables.corpora.splits import PARTS, k_fold, speaker_disjoint
 from trainables.errors import CorpusError
+from trainables.tasks import Task
 
 EMOTIONS = ("neutral", "anger", "happiness", "sadness")
 
@@ -36,13 +37,13 @@ def check(split, table):
 @given(st.integers(3, 20), st.integers(3, 20), st.integers(0, 2**31))
 def test_no_speaker_is_in_two_parts_and_every_part_has_both_genders_and_all_emotions(women, men, seed):
     table = table_of(women, men)
-    check(speaker_disjoint(table, seed=seed), table)
+    check(speaker_disjoint(table, seed=seed, labels=["emotion"]), table)
 
 
 @given(st.integers(3, 8), st.integers(0, 7), st.integers(0, 2**31), st.integers(0, 5))
 def test_folds_keep_the_same_rules(num_folds, fold, seed, more):
     table = table_of(num_folds + more, num_folds)
-    check(k_fold(table, num_folds=num_folds, fold=fold % num_folds, seed=seed), table)
+    check(k_fold(table, num_folds=num_folds, fold=fold % num_folds, seed=seed, labels=["emotion"]), table)
 
 
 @given(st.integers(3, 8), st.integers(0, 2**31))
@@ -94,13 +95,84 @@ def test_too_few_speakers_are_refused_with_the_counts():
         make_split("k_fold", table_of(6, 4), num_folds=5)
 
 
-def test_a_class_that_one_speaker_alone_has_is_named():
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_class_that_two_speakers_alone_have_is_named(protocol):
+    table = table_of(5, 5)
+    table["emotion"] = np.where(table["speaker"].isin(["f0", "m0"]), table["emotion"], "neutral")
+    with pytest.raises(
+        CorpusError, match=r"^emotion 'anger' is spoken by 2 of the speakers: .* [35] parts .* needs [35]$"
+    ):
+        make_split(protocol, table, labels=["emotion"])
+    check_rows = make_split(protocol, table)  # nobody asked for all emotions
+    assert len(check_rows.train) + len(check_rows.valid) + len(check_rows.test) == len(table)
+
+
+def test_classes_that_no_pairing_of_speakers_brings_together_are_named():
+    table = table_of(3, 3, utterances=3)
+    spoken = {"f0": ["anger", "sadness"], "f1": ["anger", "sadness"], "m0": ["anger"], "m1": ["sadness"]}
+    table["emotion"] = [
+        dict(enumerate(spoken.get(name, []))).get(number % 3, "neutral") for number, name in enumerate(table["speaker"])
+    ]  # f2 would have to be with m0 and with m1
+    message = r"no speaker-disjoint split has every class in every part: \w+ has no emotion .* \(tried 1000\)"
+    with pytest.raises(CorpusError, match=message):
+        make_split("speaker_disjoint", table, labels=["emotion"])
+
+
+@given(st.integers(0, 2**31), st.sampled_from(sorted(PROTOCOLS)))
+def test_speakers_are_dealt_again_until_a_rare_class_is_everywhere(seed, protocol):
+    table = table_of(9, 9)
+    rare = [f"f{number}" for number in range(6)]
+    table["emotion"] = np.where(table["speaker"].isin(rare), table["emotion"], "neutral")
+    options = {"num_folds": 3} if protocol == "k_fold" else {}
+    check(make_split(protocol, table, seed=seed, labels=["emotion"], **options), table)
+
+
+@given(st.integers(1, 8), st.integers(0, 2**31), st.sampled_from(sorted(PROTOCOLS)))
+def test_speakers_of_unknown_gender_are_not_lost(unknown, seed, protocol):
+    table = table_of(5 + unknown, 5)
+    table.loc[table["speaker"].isin([f"f{number}" for number in range(unknown)]), "gender"] = None
+    split = make_split(protocol, table, seed=seed)
+    assert sorted(np.concatenate([split.train, split.valid, split.test])) == list(range(len(table)))
+
+
+def test_numbers_serve_as_names_of_speakers():
     table = table_of(4, 4)
+    table["speaker"] = table.groupby("speaker").ngroup()
+    check(speaker_disjoint(table, labels=["emotion"]), table)
+
+
+def test_tasks_ask_for_their_classes_unless_the_options_name_others():
+    table = table_of(5, 5)
     table["emotion"] = np.where(table["speaker"] == "f0", table["emotion"], "neutral")
-    with pytest.raises(CorpusError, match="no speaker-disjoint split has every class in every part: .* has no emotion"):
-        make_split("speaker_disjoint", table)
-    with pytest.raises(CorpusError, match="fold 0 of 3: .* has no emotion anger"):
-        make_split("k_fold", table, num_folds=3)
+    tasks = [Task("emotion", EMOTIONS), Task("gender", ("female", "male")), Task("valence", kind="regression")]
+    with pytest.raises(CorpusError, match="emotion 'anger' is spoken by 1 of the speakers"):
+        split_for_tasks("speaker_disjoint", table, tasks)
+    with pytest.raises(CorpusError, match="emotion 'anger' is spoken by 1 of the speakers"):
+        split_for_tasks("speaker_disjoint", table, tasks[1:], {"labels": "emotion"})
+    chosen = split_for_tasks("speaker_disjoint", table, tasks, {"labels": [], "seed": 4})
+    assert np.array_equal(chosen.test, speaker_disjoint(table, seed=4).test)
+
+
+def test_a_gender_of_another_name_is_refused():
+    with pytest.raises(CorpusError, match=r"^gender 'f' is none of female, male$"):
+        make_split("speaker_disjoint", table_of(4, 4).replace("female", "f"))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options"),
+    [
+        ("speaker_disjoint", {"ratios": 6}),
+        ("speaker_disjoint", {"ratios": [6, 2, "2"]}),
+        ("speaker_disjoint", {"ratios": [6, 2, float("inf")]}),
+        ("speaker_disjoint", {"seed": -1}),
+        ("k_fold", {"num_folds": "five"}),
+        ("k_fold", {"seed": "one"}),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_refused_in_one_line(protocol, options):
+    (name,) = options
+    with pytest.raises(CorpusError, match=rf"^split protocol '{protocol}' cannot be used with {name}=.*: [^\n]+$"):
+        make_split(protocol, table_of(6, 6), **options)
 
 
 def test_a_speaker_with_two_genders_is_named():
@@ -123,11 +195,11 @@ def test_a_fold_that_does_not_exist_is_refused(num_folds, fold):
 
 
 def test_an_unknown_protocol_option_or_label_names_the_nearest():
-    with pytest.raises(CorpusError, match="unknown split protocol 'kfold' .*did you mean 'k_fold'"):
+    with pytest.raises(CorpusError, match=r"unknown split protocol 'kfold' .*did you mean 'k_fold'"):
         make_split("kfold", table_of(4, 4))
-    with pytest.raises(CorpusError, match="unknown option of split protocol 'k_fold' 'folds' .*did you mean 'fold'"):
+    with pytest.raises(CorpusError, match=r"unknown option of split protocol 'k_fold' 'folds' .*did you mean 'fold'"):
         make_split("k_fold", table_of(4, 4), folds=3)
-    with pytest.raises(CorpusError, match="unknown label of the split 'emotions' .*did you mean 'emotion'"):
+    with pytest.raises(CorpusError, match=r"unknown label of the split 'emotions' .*did you mean 'emotion'"):
         make_split("speaker_disjoint", table_of(4, 4), labels=["emotions"])
 
 
@@ -136,7 +208,7 @@ def test_every_protocol_divides_the_built_in_corpus(protocol):
     from trainables import corpora
 
     table = corpora.create("synthetic").read(None)
-    check(make_split(protocol, table), table)
+    check(make_split(protocol, table, labels=["emotion"]), table)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -144,4 +216,4 @@ def test_every_protocol_divides_real_speech(protocol, ravdess):
     from trainables import corpora
 
     table = corpora.create("ravdess").read(ravdess)
-    check(make_split(protocol, table), table)
+    check(make_split(protocol, table, labels=["emotion"]), table)

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import pickle
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 
 from trainables import corpora
-from trainables.corpora import StoreSettings, default_cache, open_store, prepare
+from trainables.corpora import StoreSettings, default_cache, open_store, prepare, preparing
 from trainables.corpora.synthetic import Synthetic
 from trainables.errors import CorpusError
 
@@ -151,7 +152,7 @@ def test_a_corpus_of_which_nothing_can_be_used_is_refused(tmp_path):
     root = tmp_path / "ravdess"
     (root / "Actor_01").mkdir(parents=True)
     (root / "Actor_01" / "03-01-01-01-01-01-01.wav").write_text("no sound")
-    with pytest.raises(CorpusError, match="corpus 'ravdess': nothing of it can be used: .*cannot be read as sound"):
+    with pytest.raises(CorpusError, match=r"corpus 'ravdess': nothing of it can be used: .*cannot be read as sound"):
         prepare(corpora.create("ravdess"), root, SMALL, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -287,3 +288,103 @@ def test_opening_does_not_read_the_arrays(tmp_path):
     started = time.perf_counter()
     open_store(path)
     assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize("content", [b"[]", b"\xff\xfe"])
+def test_a_manifest_of_something_else_is_refused_with_the_remedy(tmp_path, content):
+    store = prepare(corpus_of(), None, SMALL, tmp_path)
+    (store.path / "manifest.json").write_bytes(content)
+    with pytest.raises(CorpusError, match=r"manifest\.json is damaged .*; delete the folder"):
+        open_store(store.path)
+
+
+def test_a_damaged_table_is_refused_with_the_remedy(tmp_path):
+    store = prepare(corpus_of(), None, SMALL, tmp_path)
+    table = store.path / "utterances.parquet"
+    table.write_bytes(bytes(table.stat().st_size))
+    with pytest.raises(CorpusError, match=r"utterances\.parquet is damaged \([^\n]+\); delete the folder"):
+        open_store(store.path)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (8, 9)])
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path, monkeypatch, size):
+    def full(file, values, digest):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(preparing, "_append", full)
+    with pytest.raises(CorpusError, match=r"^the prepared corpus cannot be written to \S+: No space left on device$"):
+        prepare(corpus_of(*size), None, SMALL, tmp_path, workers=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Vanishing(Synthetic):
+    def load_audio(self, root, utterance):
+        if utterance["utterance"] == "s001_u001":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return super().load_audio(root, utterance)
+
+
+def test_a_source_that_may_not_be_read_is_no_fault_of_the_cache(tmp_path):
+    store = prepare(Vanishing(num_speakers=2, utterances_per_speaker=4), None, SMALL, tmp_path)
+    assert store.skipped_lines() == ["skipped s001_u001: s001_u001 cannot be read: Permission denied"]
+
+
+def test_a_touched_file_gives_another_store(tmp_path):
+    root = write_ravdess(tmp_path / "ravdess")
+    corpus = corpora.create("ravdess")
+    first = prepare(corpus, root, SMALL, tmp_path / "cache")
+    os.utime(root / "Actor_01" / "03-01-01-01-01-01-01.wav", ns=(1, 1))
+    second = prepare(corpus, root, SMALL, tmp_path / "cache")
+    assert second.path != first.path
+    assert second.content_hash == first.content_hash
+
+
+class Filtered(Synthetic):
+    """Keeps every second utterance, and pandas' row numbers with them."""
+
+    def read(self, root=None):
+        return super().read(root).iloc[1::2]
+
+
+def test_rows_are_counted_anew_where_a_corpus_has_dropped_some(tmp_path):
+    corpus = Filtered(num_speakers=4, utterances_per_speaker=4)
+    store = prepare(corpus, None, SMALL, tmp_path)
+    for index, row in enumerate(corpus.read().to_dict("records")):
+        assert store.table["utterance"][index] == row["utterance"]
+        assert np.array_equal(store.audio(index), corpus.load_audio(None, row)[: len(store.audio(index))])
+
+
+class Faulty(Synthetic):
+    fault = "twice"
+
+    def read(self, root=None):
+        table = super().read(root)
+        if self.fault == "twice":
+            table.loc[1, "utterance"] = table.loc[0, "utterance"]
+        elif self.fault == "nobody":
+            table.loc[1, "speaker"] = None
+        else:
+            table = table.drop(columns=self.fault)
+        return table
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("twice", "utterance s000_u000 is there 2 times"),
+        ("nobody", "utterance s000_u001 has no speaker"),
+        ("emotion", "its table has no column 'emotion'"),
+        ("end_s", "its table has no column 'end_s'"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused(tmp_path, fault, message):
+    corpus = Faulty(num_speakers=2, utterances_per_speaker=4)
+    corpus.fault = fault
+    with pytest.raises(CorpusError, match=f"^corpus 'synthetic': {message}$"):
+        prepare(corpus, None, SMALL, tmp_path)
+
+
+def test_a_folder_that_only_looks_like_a_leftover_is_left_alone(tmp_path):
+    (tmp_path / ".building-mine").mkdir()
+    prepare(corpus_of(), None, SMALL, tmp_path)
+    assert (tmp_path / ".building-mine").is_dir()
