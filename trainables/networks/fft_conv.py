@@ -275,7 +275,8 @@ def kernel_spectrum(weight: Tensor, block: int) -> Tensor:
 def spectrum_of(blocks: Tensor, block: int) -> Tensor:
     """Return the spectra of blocks, frequencies first, ``(N, C, S, <=B) -> (B / 2 + 1, N * S, C)``."""
     rows = blocks.transpose(1, 2).flatten(0, 1)
-    return torch.fft.rfft(rows, block).permute(2, 0, 1).contiguous()
+    spectra: Tensor = torch.fft.rfft(rows, block)
+    return spectra.permute(2, 0, 1).contiguous()
 
 
 def signal_blocks(signal: Tensor, plan: Plan) -> Tensor:
@@ -287,13 +288,13 @@ def signal_blocks(signal: Tensor, plan: Plan) -> Tensor:
 def gradient_blocks(gradient: Tensor, plan: Plan) -> Tensor:
     """Return adjoining blocks of the results' gradient, each reversed in time, ``(N, C', L') -> (N, C', S, hop)``."""
     padded = functional.pad(gradient, (0, plan.num_blocks * plan.hop - plan.num_outputs))
-    return padded.unflatten(-1, (plan.num_blocks, plan.hop)).flip(-1)
+    return padded.view(*gradient.shape[:2], plan.num_blocks, plan.hop).flip(-1)
 
 
 def blocks_of(product: Tensor, plan: Plan) -> Tensor:
     """Return the blocks that belong to a product of spectra, ``(B / 2 + 1, N * S, C) -> (N, C, S, B)``."""
     rows: Tensor = torch.fft.irfft(product.permute(1, 2, 0), plan.block)
-    return rows.unflatten(0, (-1, plan.num_blocks)).transpose(1, 2)
+    return rows.view(-1, plan.num_blocks, *rows.shape[1:]).transpose(1, 2)
 
 
 def keep_valid(product: Tensor, plan: Plan, result: Tensor) -> None:
