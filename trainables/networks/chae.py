@@ -72,7 +72,7 @@ PRESETS = {
     "small": Sizes(24, 80, 16, 4, 125, 4, "tiny", 64, "relu", 3.0, 32),
     "paper": Sizes(40, 80, 1, 2, 4000, 10, "resnet50", 256, "none", 6.0, 96),
 }
-"""``small`` has the kernels of ``paper`` in milliseconds (5 and 500) and decimates the signal to 250 Hz between them."""
+"""``small`` has the kernels of ``paper`` in milliseconds (5 and 500) and decimates to 250 Hz between them."""
 
 
 class AudioNet(nn.Module):

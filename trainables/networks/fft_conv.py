@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from trainables.errors import NetworkError
 
-CHUNK = 1 << 22
+CHUNK = 1 << 21
 """Samples that are transformed at a time: what fits into a processor's cache is transformed three times as fast."""
 TRANSFORM_COST, PRODUCT_COST, LAYOUT_COST = 0.08, 0.06, 8.0
 """Nanoseconds per ``B log2 B`` of a transform, per complex multiplication, per complex number of the kernel's
@@ -51,6 +51,10 @@ class Plan:
         """Samples that all blocks of a signal cover."""
         return (self.num_blocks - 1) * self.hop + self.block
 
+    def rows(self, signals: slice) -> slice:
+        """Return which rows of all blocks belong to some of the signals."""
+        return slice(signals.start * self.num_blocks, signals.stop * self.num_blocks)
+
 
 @lru_cache(maxsize=256)
 def best_block(kernel: int, num_outputs: int, batch: int, channels_in: int, channels_out: int) -> int:
@@ -85,7 +89,7 @@ def good_size(length: int) -> int:
     """Return the smallest fast transform size that is at least ``length``.
 
     >>> good_size(8193)
-    8640
+    9216
     """
     return next(size for size in good_sizes() if size >= length)
 
@@ -156,7 +160,7 @@ class FFTConv1d(nn.Conv1d):
             weight = self.weight.to(precision)
             result: Tensor = LongConvolution.apply(input.to(precision), weight, plan, self._cached(weight, plan))
             if self.bias is not None:
-                result = result + self.bias[:, None]
+                result.add_(self.bias.to(precision)[:, None])
         return result if autocast else result.to(self.weight.dtype)
 
     def train(self, mode: bool = True) -> "FFTConv1d":
@@ -225,14 +229,13 @@ class LongConvolution(torch.autograd.Function):
         """Return the convolution, ``(N, C, L), (C', C, K) -> (N, C', num_outputs)``."""
         kernel = kernel_spectrum(weight, plan.block) if spectrum is None else spectrum
         result = signal.new_empty(len(signal), len(weight), plan.num_outputs)
-        spectra = []
+        spectra = empty_spectra(signal, plan)
         for some in groups(len(signal), signal.shape[1] * plan.num_blocks * plan.block):
-            found = spectrum_of(signal_blocks(signal[some], plan), plan.block)
-            keep_valid(torch.bmm(found, kernel), plan, result[some])
-            if ctx.needs_input_grad[1]:
-                spectra.append(found)
+            rows = spectra[:, plan.rows(some)]
+            rows.copy_(spectrum_of(signal_blocks(signal[some], plan), plan.block))
+            keep_valid(torch.bmm(rows, kernel), plan, result[some])
         ctx.plan, ctx.length = plan, signal.shape[-1]
-        ctx.save_for_backward(kernel, *spectra)
+        ctx.save_for_backward(kernel, spectra if ctx.needs_input_grad[1] else None)
         return result
 
     @staticmethod
@@ -240,14 +243,15 @@ class LongConvolution(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401
         """Return the gradients with respect to signal and weight."""
         plan: Plan = ctx.plan
-        kernel, *signal_spectra = ctx.saved_tensors
+        kernel, signal_spectra = ctx.saved_tensors
         channels_in, channels_out = kernel.shape[1:]
         signal_gradient = gradient.new_empty(len(gradient), channels_in, ctx.length)
-        spectra = []
+        spectra = empty_spectra(gradient, plan)
         for some in groups(len(gradient), channels_out * plan.num_blocks * plan.block):
-            spectra.append(spectrum_of(gradient_blocks(gradient[some], plan), plan.block))
+            rows = spectra[:, plan.rows(some)]
+            rows.copy_(spectrum_of(gradient_blocks(gradient[some], plan), plan.block))
             if ctx.needs_input_grad[0]:
-                overlap_add(torch.bmm(spectra[-1], kernel.transpose(1, 2)), plan, signal_gradient[some])
+                overlap_add(torch.bmm(rows, kernel.transpose(1, 2)), plan, signal_gradient[some])
         weight_gradient = kernel_gradient(spectra, signal_spectra, plan) if ctx.needs_input_grad[1] else None
         return signal_gradient if ctx.needs_input_grad[0] else None, weight_gradient, None, None
 
@@ -276,7 +280,13 @@ def spectrum_of(blocks: Tensor, block: int) -> Tensor:
     """Return the spectra of blocks, frequencies first, ``(N, C, S, <=B) -> (B / 2 + 1, N * S, C)``."""
     rows = blocks.transpose(1, 2).flatten(0, 1)
     spectra: Tensor = torch.fft.rfft(rows, block)
-    return spectra.permute(2, 0, 1).contiguous()
+    return spectra.permute(2, 0, 1)
+
+
+def empty_spectra(signal: Tensor, plan: Plan) -> Tensor:
+    """Return room for the spectra of all blocks of the signals, ``(N, C, L) -> (B / 2 + 1, N * S, C)``."""
+    shape = plan.block // 2 + 1, len(signal) * plan.num_blocks, signal.shape[1]
+    return torch.empty(shape, dtype=signal.dtype.to_complex(), device=signal.device)
 
 
 def signal_blocks(signal: Tensor, plan: Plan) -> Tensor:
@@ -313,12 +323,11 @@ def overlap_add(product: Tensor, plan: Plan, result: Tensor) -> None:
     result.copy_(total.flip(-1)[..., plan.left : plan.left + result.shape[-1]])
 
 
-def kernel_gradient(gradients: list[Tensor], signals: list[Tensor], plan: Plan) -> Tensor:
+def kernel_gradient(gradients: Tensor, signals: Tensor, plan: Plan) -> Tensor:
     """Return the gradient of the kernel from the spectra of gradients and signals, ``(C', C, K)``."""
-    left, right = torch.cat(gradients, 1), torch.cat(signals, 1)
-    channels_out, channels_in = left.shape[-1], right.shape[-1]
-    result = left.real.new_empty(channels_out, channels_in, plan.kernel)
+    channels_out, channels_in = gradients.shape[-1], signals.shape[-1]
+    result = gradients.real.new_empty(channels_out, channels_in, plan.kernel)
     for some in groups(channels_out, channels_in * plan.block):
-        product = torch.bmm(left[..., some].transpose(1, 2), right).permute(1, 2, 0)
+        product = torch.bmm(gradients[..., some].transpose(1, 2), signals).permute(1, 2, 0)
         result[some] = torch.fft.irfft(product, plan.block)[..., plan.hop - 1 :]
     return result
