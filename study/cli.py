@@ -53,6 +53,7 @@ def main_with(arguments: list[str]) -> NoReturn:
     except typer.Exit as end:
         code = end.exit_code
     except (typer.Abort, KeyboardInterrupt):
+        _complain("interrupted; what was finished is kept, and the same command goes on")
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

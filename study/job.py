@@ -120,7 +120,6 @@ def run(
             _forget(folder)
         store = prepare_store(definition, corpus, display)
         corpora.split_for_tasks(definition.split.protocol, store.table, plan.tasks, definition.split.options)
-        plan = _extended(plan, folder)
         _write_lock(folder, plan, store)
         return _run_locked(plan, folder, store, display, address=address, retry_failed=retry_failed)
 
@@ -145,11 +144,11 @@ def _run_locked(
 
 def _conclude(plan: Plan, folder: StudyFolder, tracker: Tracker, uri: str, display: Display) -> Outcome:
     results = records.load_results(folder)
-    statuses = results.trials["status"].value_counts()
-    failed, finished = int(statuses.get("failed", 0)), int(statuses.get("finished", 0))
-    unfinished = plan.num_trials - failed - finished
+    asked = results.trials[results.trials["seed"].isin(plan.definition.seeds)]["status"]
+    failed = int((asked == "failed").sum())
+    unfinished = int(asked.isin(["interrupted", "pending"]).sum())
     comparison, report = None, None
-    if finished:
+    if (results.trials["status"] == "finished").any():
         display.say("comparing and writing the report")
         comparison = compare(results)
         report = write_report(results, folder.report)
@@ -213,19 +212,8 @@ def _forget(folder: StudyFolder) -> None:
     folder.create()
 
 
-def _extended(plan: Plan, folder: StudyFolder) -> Plan:
-    """Return the plan with the seeds that an earlier run of the same study had, so that none of its trials is lost."""
-    if not folder.lock.exists():
-        return plan
-    before = folder.read_lock()["seeds"]
-    seeds = tuple(sorted({*before, *plan.definition.seeds}))
-    return Plan(
-        plan.definition.model_copy(update={"seeds": seeds}), plan.arms, plan.tasks, plan.modalities, plan.control
-    )
-
-
 def _write_lock(folder: StudyFolder, plan: Plan, store: Store) -> None:
-    """Freeze the study: what it is, what it runs on.
+    """Freeze the study: what it is, what it runs on, and every seed that any of its runs was asked for.
 
     Raises:
         StudyError: an earlier run of this study used other data.
@@ -237,6 +225,7 @@ def _write_lock(folder: StudyFolder, plan: Plan, store: Store) -> None:
                 f"study {folder.name} was run on other data (corpus hash {before[:12]}, now "
                 f"{store.content_hash[:12]}): bring the old corpus back, or start anew with --fresh"
             )
+        plan = plan.with_seeds(folder.read_lock()["seeds"])
     folder.write_text(folder.definition, plan.definition.as_yaml())
     folder.write_text(folder.lock, json.dumps(provenance.lock(plan, store), indent=1))
 

@@ -1,7 +1,7 @@
 """From a definition to arms, seeds and trials: what would run, checked before anything runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from strategies import Strategy, StrategyError, simplex_grid
@@ -60,6 +60,11 @@ class Plan:
     def num_trials(self) -> int:
         """Number of trials: arms times seeds."""
         return len(self.arms) * len(self.definition.seeds)
+
+    def with_seeds(self, seeds: Sequence[int]) -> "Plan":
+        """Return the same plan with more seeds, in order."""
+        every = tuple(sorted({*seeds, *self.definition.seeds}))
+        return replace(self, definition=self.definition.model_copy(update={"seeds": every}))
 
     def trials(self, store: str = "", checkpoints: str | None = None) -> list[TrialSpecification]:
         """Return every trial, seed by seed, so that an interrupted study has compared all arms on its first seeds.

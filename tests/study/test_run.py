@@ -105,6 +105,11 @@ def test_a_study_runs_is_recorded_compared_reported_and_is_not_run_twice(home):
     assert home.ended() == ALL | {"equal-seed2", "softmax-seed2"}
     assert home.rows("softmax-seed0") == before
 
+    code, out, err = home.run("--set", "training.epochs=2", "--set", "seeds=1")
+    assert code == 0
+    assert "0 of 2 trials to run" in err
+    assert re.search(r"softmax +3 ", out)
+
 
 def test_quiet_and_the_same_study_elsewhere_give_bit_identical_rows(home, tmp_path):
     other = Home(tmp_path / "other", home.environment["STUDY_CACHE"])

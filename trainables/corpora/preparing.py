@@ -19,6 +19,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+from joblib.externals.loky import get_reusable_executor
 from numpy.typing import NDArray
 
 from trainables.batch import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
@@ -246,6 +247,7 @@ def _decoded(
         stopped.set()
         for _ in chunks:  # the few that are under way: joblib kills its processes for results that nobody takes
             pass
+        get_reusable_executor().shutdown(wait=True)  # idle, each holds PyTorch in memory for another five minutes
 
 
 def _decode_chunk(job: tuple[Corpus, Path, StoreSettings, list[dict[str, Any]]]) -> list[_Media]:
