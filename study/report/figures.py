@@ -126,6 +126,10 @@ def _grey_label(axis: Axes, results: Results, means: Curves) -> list[Any]:
     return [((float(epochs[-1]), float(values[-1])), "static grid", "#808080")]
 
 
+_FAR = 3.0
+"""Arms whose mean lies this many times further out than the tested ones would squeeze these together."""
+
+
 def differences_figure(results: Results, comparison: Comparison) -> Figure | None:
     """Draw the paired difference of every arm to the control: each seed, the mean and its 95 % interval."""
     table = comparison.differences.dropna(subset=["mean"]).sort_values("mean", ascending=False, kind="stable")
@@ -155,13 +159,15 @@ def _forest_label(comparison: Comparison, arm: str) -> str:
 
 
 def _forest_limits(table: pd.DataFrame, comparison: Comparison) -> tuple[float, float]:
-    """Return limits that show every tested arm in full; arms far away are marked at the edge."""
+    """Return limits that show every tested arm and all that are not far from them in full; the rest get an arrow."""
     tested = table[table["arm"].isin(comparison.tested)]
-    ends = (tested if len(tested) else table)[["low", "high", "mean"]].abs().to_numpy(dtype=float)
-    reach = 1.3 * float(np.nanmax(ends)) if np.isfinite(ends).any() else 1.0
-    near = table["mean"].abs().to_numpy(dtype=float)
-    reach = max(reach, 1.1 * float(np.quantile(near, 0.7)), 1e-6)
-    return -reach, reach
+    chosen = tested if len(tested) else table
+    scale = float(np.nanmax(chosen[["low", "high", "mean"]].abs().to_numpy(dtype=float), initial=1e-6))
+    near = table[table["arm"].isin(chosen["arm"]) | (table["mean"].abs() <= _FAR * scale)]
+    ends = near[["low", "high", "mean"]].to_numpy(dtype=float)
+    low, high = min(0.0, float(np.nanmin(ends))), max(0.0, float(np.nanmax(ends)))
+    margin = 0.05 * (high - low) + 1e-6
+    return low - margin, high + margin
 
 
 def _draw_difference(
