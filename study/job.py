@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -20,7 +19,7 @@ from study.report import summary_lines, write_report
 from study.runner import Observer, concurrency, ray_started, run_trials
 from study.tracking import Tracker, default_uri
 from trainables import corpora, networks
-from trainables.corpora import Corpus, Finding, Store, StoreSettings
+from trainables.corpora import Corpus, Finding, Store
 from trainables.session import Row, TrialSpecification
 
 
@@ -177,11 +176,8 @@ def prepare_store(definition: Definition, corpus: Corpus, display: Display) -> S
     Raises:
         CorpusError: the corpus is missing, or more of it is unreadable than the definition allows.
     """
-    settings = StoreSettings(
-        **_input(
-            networks.input_settings(definition.network.name, definition.network.preset, definition.network.options)
-        )
-    )
+    network = definition.network
+    settings = networks.input_settings(network.name, network.preset, network.options)
     root = _root(definition, corpus)
     with display.counting(f"preparing corpus {corpus.name}") as progress:
         store = corpora.prepare(corpus, root, settings, corpora.default_cache(), progress=progress)
@@ -189,10 +185,6 @@ def prepare_store(definition: Definition, corpus: Corpus, display: Display) -> S
     for line in store.skipped_lines():
         display.warn(line)
     return store
-
-
-def _input(settings: networks.InputSettings) -> dict[str, Any]:
-    return {"max_seconds": settings.max_seconds, "frame_size": settings.frame_size}
 
 
 def _root(definition: Definition, corpus: Corpus) -> Path | None:
@@ -269,7 +261,7 @@ def _corpus(name: str, root: Path | None) -> tuple[Corpus, Path | None]:
 def prepare_corpus(name: str, root: Path | None, network: str, preset: str, display: Display) -> str:
     """Prepare a corpus for a network and return where it is."""
     corpus, folder = _corpus(name, root)
-    settings = StoreSettings(**_input(networks.input_settings(network, preset, {})))
+    settings = networks.input_settings(network, preset)
     with display.counting(f"preparing corpus {name}") as progress:
         store = corpora.prepare(corpus, folder, settings, corpora.default_cache(), progress=progress)
     for line in store.skipped_lines():

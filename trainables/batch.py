@@ -13,6 +13,24 @@ SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE
 
 
 @dataclass(frozen=True)
+class InputSettings:
+    """What the preset of a network wants to be fed, and what the preparation of a corpus does to every utterance.
+
+    Attributes:
+        max_seconds: utterances are cut after this many seconds.
+        frame_size: height and width of a face frame, in pixels.
+    """
+
+    max_seconds: float = 6.0
+    frame_size: int = 96
+
+    @property
+    def max_frames(self) -> int:
+        """Longest utterance in frames of 40 ms."""
+        return max(1, round(self.max_seconds * FRAME_RATE))
+
+
+@dataclass(frozen=True)
 class Batch:
     """N utterances.
 

@@ -36,4 +36,3 @@ def describe_failure(failure: Exception) -> dict[str, str]:
     message = " ".join(str(failure).split())
     line = message if isinstance(failure, UserError) else f"{type(failure).__name__}: {message}"
     return {"error": line, "traceback": "".join(traceback.format_exception(failure))}
-

@@ -98,7 +98,7 @@ def test_a_clash_of_names_says_where_both_are(install):
 
 def test_an_entry_that_is_no_strategy_is_refused(install):
     install("plugin-number", {"number": "number"})
-    with pytest.raises(StrategyError, match=r"'number' is 3, which is not a subclass of strategies\.Strategy"):
+    with pytest.raises(StrategyError, match=r"'number' is 3, which is not a subclass of strategies\.base\.Strategy"):
         strategies.create("number", 2)
 
 

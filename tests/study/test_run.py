@@ -159,7 +159,7 @@ def test_a_failing_arm_is_a_row_with_its_traceback_and_the_others_go_on(home, tm
 def test_ctrl_c_keeps_finished_trials_and_prints_the_command_to_go_on(home):
     process = home.start("--set", "training.epochs=12")
     wait_for(lambda: len(home.ended()) >= 1)
-    os.kill(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the whole group, Ray's processes included
     _, err = process.communicate(timeout=60)
     kept = home.ended()
     assert process.returncode == 130, err

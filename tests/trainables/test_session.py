@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trainables import checkpoint, corpora, networks, session
-from trainables.corpora import StoreSettings
+from trainables.batch import InputSettings
 from trainables.errors import TrainingError
 from trainables.session import Session, TrialSpecification
 
@@ -15,7 +15,7 @@ TIMED = ("time/", "memory/")
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     wanted = networks.input_settings("chae", "small")
-    settings = StoreSettings(max_seconds=wanted.max_seconds, frame_size=wanted.frame_size)
+    settings = InputSettings(max_seconds=wanted.max_seconds, frame_size=wanted.frame_size)
     corpus = corpora.create("synthetic", num_speakers=12, utterances_per_speaker=8)
     return corpora.prepare(corpus, None, settings, tmp_path_factory.mktemp("cache"), workers=1)
 

@@ -6,7 +6,7 @@ from trainables.corpora.check import Finding, check, stats
 from trainables.corpora.preparing import prepare
 from trainables.corpora.registry import create, load, names
 from trainables.corpora.splits import PROTOCOLS, Split, make_split, split_for_tasks
-from trainables.corpora.store import Store, StoreSettings, default_cache, open_store
+from trainables.corpora.store import Store, default_cache, open_store
 
 __all__ = [
     "COLUMNS",
@@ -16,7 +16,6 @@ __all__ = [
     "Finding",
     "Split",
     "Store",
-    "StoreSettings",
     "check",
     "create",
     "default_cache",

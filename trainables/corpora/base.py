@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from strategies.registry import option_names
+from strategies.options import option_names
 from trainables.errors import CorpusError
 
 COLUMNS = [

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from trainables.batch import SAMPLE_RATE
+from trainables.batch import SAMPLE_RATE, InputSettings
 from trainables.corpora.base import Corpus, read_table, table_faults
-from trainables.corpora.store import StoreSettings
 from trainables.errors import CorpusError, MediaError
 
 
@@ -53,7 +52,7 @@ def _media(corpus: Corpus, root: Path, utterance: Mapping[str, object]) -> Findi
         if "audio" in corpus.modalities:
             corpus.load_audio(root, utterance)
         if "video" in corpus.modalities:
-            corpus.load_video(root, utterance, StoreSettings().frame_size)
+            corpus.load_video(root, utterance, InputSettings().frame_size)
     except MediaError as problem:
         return Finding("media", str(utterance["utterance"]), str(problem))
     return None

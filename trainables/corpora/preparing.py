@@ -22,9 +22,9 @@ import pandas as pd
 from joblib.externals.loky import get_reusable_executor
 from numpy.typing import NDArray
 
-from trainables.batch import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
+from trainables.batch import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, InputSettings
 from trainables.corpora.base import Corpus, read_table
-from trainables.corpora.store import FILES, FORMAT, Store, StoreSettings, open_store
+from trainables.corpora.store import FILES, FORMAT, Store, open_store
 from trainables.errors import CorpusError, MediaError
 
 _FEW = 64
@@ -49,7 +49,7 @@ class _Media:
 def prepare(
     corpus: Corpus,
     root: Path | None,
-    settings: StoreSettings,
+    settings: InputSettings,
     cache: Path,
     *,
     workers: int | None = None,
@@ -85,7 +85,7 @@ def prepare(
     return open_store(path)
 
 
-def _key(corpus: Corpus, table: pd.DataFrame, root: Path, settings: StoreSettings) -> str:
+def _key(corpus: Corpus, table: pd.DataFrame, root: Path, settings: InputSettings) -> str:
     """Return the hash of everything the store depends on: version, options, settings, labels, files as found."""
     columns = [name for name in ("audio", "video") if name in table]
     files = sorted({str(value) for name in columns for value in table[name].dropna()})
@@ -141,7 +141,7 @@ def _write(
     corpus: Corpus,
     table: pd.DataFrame,
     root: Path,
-    settings: StoreSettings,
+    settings: InputSettings,
     key: str,
     workers: int | None,
     progress: Progress | None,
@@ -187,7 +187,7 @@ def _write_arrays(
     corpus: Corpus,
     table: pd.DataFrame,
     root: Path,
-    settings: StoreSettings,
+    settings: InputSettings,
     workers: int | None,
     progress: Progress | None,
 ) -> tuple[list[dict[str, int]], list[dict[str, str]], "hashlib._Hash"]:
@@ -227,7 +227,7 @@ def _append(file: Any, values: NDArray[Any] | None, digest: "hashlib._Hash") -> 
 
 
 def _decoded(
-    corpus: Corpus, root: Path, settings: StoreSettings, utterances: list[dict[str, Any]], workers: int | None
+    corpus: Corpus, root: Path, settings: InputSettings, utterances: list[dict[str, Any]], workers: int | None
 ) -> Generator[_Media, None, None]:
     """Yield the media of every utterance in order, decoded by several processes; memory stays bounded."""
     count = workers or joblib.cpu_count()
@@ -250,12 +250,12 @@ def _decoded(
         get_reusable_executor().shutdown(wait=True)  # idle, each holds PyTorch in memory for another five minutes
 
 
-def _decode_chunk(job: tuple[Corpus, Path, StoreSettings, list[dict[str, Any]]]) -> list[_Media]:
+def _decode_chunk(job: tuple[Corpus, Path, InputSettings, list[dict[str, Any]]]) -> list[_Media]:
     corpus, root, settings, utterances = job
     return [_decode(corpus, root, settings, utterance) for utterance in utterances]
 
 
-def _decode(corpus: Corpus, root: Path, settings: StoreSettings, utterance: Mapping[str, object]) -> _Media:
+def _decode(corpus: Corpus, root: Path, settings: InputSettings, utterance: Mapping[str, object]) -> _Media:
     """Return the sound and the faces of one utterance, of equal duration where there are both."""
     try:
         audio = corpus.load_audio(root, utterance) if "audio" in corpus.modalities else None

@@ -12,7 +12,6 @@ Layout of a store's folder::
 
 import json
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from trainables.batch import FRAME_RATE
 from trainables.errors import CorpusError
 
 FORMAT = 1
@@ -29,24 +27,6 @@ FORMAT = 1
 FILES = ("manifest.json", "utterances.parquet", "audio.int16", "frames.uint8")
 """What a store consists of."""
 _REMEDY = "delete the folder and prepare the corpus again"
-
-
-@dataclass(frozen=True)
-class StoreSettings:
-    """What the preparation does to every utterance.
-
-    Attributes:
-        max_seconds: utterances are cut after this many seconds.
-        frame_size: height and width of a face frame, in pixels.
-    """
-
-    max_seconds: float = 6.0
-    frame_size: int = 96
-
-    @property
-    def max_frames(self) -> int:
-        """Longest utterance in frames of 40 ms."""
-        return max(1, round(self.max_seconds * FRAME_RATE))
 
 
 class Store:

@@ -1,6 +1,7 @@
 """Networks: published systems, one a file, each in the presets ``small`` (CPU) and ``paper``."""
 
-from trainables.networks.base import InputSettings, Network
+from trainables.batch import InputSettings
+from trainables.networks.base import Network
 from trainables.networks.registry import create, input_settings, load, modalities, names, presets
 
 __all__ = ["InputSettings", "Network", "create", "input_settings", "load", "modalities", "names", "presets"]

@@ -1,26 +1,12 @@
 """The contract of a network."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from trainables.batch import Batch
+from trainables.batch import Batch, InputSettings
 from trainables.tasks import Task
-
-
-@dataclass(frozen=True)
-class InputSettings:
-    """What a network's preset wants to be fed; a corpus is prepared accordingly.
-
-    Attributes:
-        max_seconds: utterances are cut after this many seconds.
-        frame_size: height and width of a face frame, in pixels.
-    """
-
-    max_seconds: float = 6.0
-    frame_size: int = 96
 
 
 class Network(nn.Module):

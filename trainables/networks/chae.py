@@ -1,6 +1,6 @@
 """The audio and video network of Chae et al. 2018."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from strategies.errors import suggestion
-from trainables.batch import SAMPLES_PER_FRAME, Batch
+from trainables.batch import SAMPLES_PER_FRAME, Batch, InputSettings
 from trainables.errors import NetworkError
-from trainables.networks.base import InputSettings, Network
+from trainables.networks.base import Network
 from trainables.networks.fft_conv import FFTConv1d
+from trainables.networks.pictures import resnet50, resnet_children, tiny_resnet
+from trainables.networks.weights import load_state
 from trainables.tasks import Task
 
 AUDIO_MEAN = -4.181317587822257e-05
@@ -245,135 +247,6 @@ class ChaeNetwork(Network):
         if not path.is_file():
             raise NetworkError(f"option pretrained: there is no file {path}")
         load_state(self.video.extractor, resnet_children(torch.load(path, weights_only=True)), str(path))
-
-
-def load_published(network: ChaeNetwork, state: Mapping[str, Tensor]) -> None:
-    """Copy the weights of a model trained with the published code into a network of preset ``paper``.
-
-    ========================================  ===============================
-    published code (``model.py``)             here
-    ========================================  ===============================
-    ``audionet.conv1.*``, ``audionet.conv2.*``  ``audio.conv1.*``, ``audio.conv2.*``
-    ``videonet.feature_extractor.*``          ``video.extractor.*``
-    ``lstm.*``                                ``lstm.*``
-    ``fc_emo.*``                              ``heads.emotion.*``
-    ``fc_sex.*``                              ``heads.gender.*``
-    ``loss.*``                                left out: the weights of the loss belong to a strategy
-    ========================================  ===============================
-
-    The published models read audio divided by its variance: build the network with ``audio_norm="variance"``.
-
-    Args:
-        network: with the tasks ``emotion`` (4 classes) and ``gender`` (2 classes) and the modalities of the model.
-        state: ``state_dict`` of the published ``MultiNet``.
-
-    Raises:
-        NetworkError: keys are missing or left over, or a shape differs.
-    """
-    load_state(network, published_keys(state), "published weights")
-
-
-def published_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the published weights under the names of this project, without those of the loss.
-
-    >>> list(published_keys({"fc_sex.bias": torch.zeros(2), "loss.weights": torch.zeros(2)}))
-    ['heads.gender.bias']
-    """
-    renamed = {}
-    for key, value in state.items():
-        prefix = next((old for old in PUBLISHED_PREFIXES if key.startswith(old)), "")
-        if not key.startswith("loss."):
-            renamed[PUBLISHED_PREFIXES.get(prefix, "") + key.removeprefix(prefix)] = value
-    return renamed
-
-
-PUBLISHED_PREFIXES = {
-    "audionet.": "audio.",
-    "videonet.feature_extractor.": "video.extractor.",
-    "fc_emo.": "heads.emotion.",
-    "fc_sex.": "heads.gender.",
-}
-
-
-def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load ``state`` strictly; only the counters that older versions of batch normalisation lack may be missing.
-
-    Raises:
-        NetworkError: keys are missing or left over, or a shape differs.
-    """
-    wanted = module.state_dict()
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in wanted]
-    differing = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in wanted.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": differing}
-    found = [f"{kind}: {shorten(keys)}" for kind, keys in problems.items() if keys]
-    if found:
-        raise NetworkError(f"{source} do not fit: {'; '.join(found)}")
-    module.load_state_dict(dict(state), strict=False)
-
-
-def shorten(keys: Sequence[str], limit: int = 3) -> str:
-    """Return the first few keys and how many more there are.
-
-    >>> shorten(["a", "b", "c", "d"])
-    'a, b, c and 1 more'
-    """
-    more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
-    return ", ".join(keys[:limit]) + more
-
-
-def resnet50() -> tuple[nn.Sequential, int]:
-    """Return ResNet-50 without its pooling and its classifier, and the number of its features."""
-    from torchvision.models import resnet50 as build  # slow to import, and only this preset needs it
-
-    return nn.Sequential(*list(build(weights=None).children())[:-2]), 2048
-
-
-RESNET_CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
-
-
-def resnet_children(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of a torchvision ResNet under the names that its children have in a sequence.
-
-    >>> list(resnet_children({"bn1.bias": torch.zeros(1), "fc.bias": torch.zeros(1)}))
-    ['1.bias']
-    """
-    parts = {key: key.partition(".") for key in state}
-    return {
-        f"{RESNET_CHILDREN.get(head, head)}.{tail}": state[key]
-        for key, (head, _, tail) in parts.items()
-        if head != "fc"
-    }
-
-
-class Block(nn.Module):
-    """A residual block that halves the picture (He et al. 2016, basic block)."""
-
-    def __init__(self, channels_in: int, channels: int) -> None:
-        super().__init__()
-        self.first = convolution(channels_in, channels, kernel=3, stride=2)
-        self.second = convolution(channels, channels, kernel=3, stride=1)
-        self.shortcut = convolution(channels_in, channels, kernel=1, stride=2)
-
-    def forward(self, picture: Tensor) -> Tensor:
-        """Return the residual sum, ``(N, C, H, W) -> (N, C', H / 2, W / 2)``."""
-        return functional.relu(self.second(functional.relu(self.first(picture))) + self.shortcut(picture))
-
-
-def convolution(channels_in: int, channels: int, kernel: int, stride: int) -> nn.Sequential:
-    """Return a convolution without bias and its batch normalisation."""
-    picture = nn.Conv2d(channels_in, channels, kernel, stride=stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(picture, nn.BatchNorm2d(channels))
-
-
-def tiny_resnet() -> tuple[nn.Sequential, int]:
-    """Return a ResNet of two blocks for frames of 32 pixels, and the number of its features."""
-    stem = convolution(3, 8, kernel=5, stride=4)
-    return nn.Sequential(stem, nn.ReLU(), Block(8, 16), Block(16, 32)).to(memory_format=torch.channels_last), 32
 
 
 def normalise(audio: Tensor, num_samples: Tensor, norm: str) -> Tensor:

@@ -4,14 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from strategies.errors import unknown
-from strategies.registry import Registry, check_options
+from strategies.options import check_options
+from strategies.plugins import Registry
+from trainables.batch import InputSettings
 from trainables.errors import NetworkError
-from trainables.networks.base import InputSettings, Network
+from trainables.networks.base import Network
 from trainables.tasks import Task
 
 GROUP = "study.networks"
 
-REGISTRY = Registry("network", GROUP, {"chae": "trainables.networks.chae:ChaeNetwork"}, NetworkError)
+REGISTRY = Registry("network", GROUP, {"chae": "trainables.networks.chae:ChaeNetwork"}, Network, NetworkError)
 
 NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
@@ -27,10 +29,7 @@ def load(name: str) -> type[Network]:
     Raises:
         NetworkError: unknown name, broken plug-in, or an entry that is no network.
     """
-    loaded = REGISTRY.load(name)
-    if not (isinstance(loaded, type) and issubclass(loaded, Network)):
-        raise NetworkError(f"network '{name}' is {loaded!r}, which is not a subclass of trainables.networks.Network")
-    return loaded
+    return REGISTRY.load(name)
 
 
 def presets(name: str) -> tuple[str, ...]:

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from trainables import corpora
-from trainables.corpora import Batches, StoreSettings, batches, default_cache, prepare
+from trainables.batch import InputSettings
+from trainables.corpora import Batches, batches, default_cache, prepare
 from trainables.errors import CorpusError
 from trainables.tasks import Task
 
@@ -14,7 +15,7 @@ GENDER = Task("gender", ("female", "male"))
 @pytest.fixture
 def store():
     corpus = corpora.create("synthetic", num_speakers=4, utterances_per_speaker=5)
-    return prepare(corpus, None, StoreSettings(1.2, 16), default_cache())
+    return prepare(corpus, None, InputSettings(1.2, 16), default_cache())
 
 
 def make(store, indices=None, modalities=("audio", "video"), batch_size=8, max_seconds=6.0):

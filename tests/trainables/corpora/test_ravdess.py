@@ -5,6 +5,7 @@ import pytest
 import soundfile
 
 from trainables import corpora
+from trainables.batch import InputSettings
 from trainables.corpora.ravdess import parse_name
 from trainables.errors import CorpusError
 
@@ -77,7 +78,7 @@ def test_statistics_and_preparation_refuse_names_that_do_not_parse(tmp_path, cor
         write(tmp_path / "ravdess" / "Actor_12" / name)
     message = r"^Actor_12/angry\.wav is not a RAVDESS .* \(and 1 more: see study corpus check\); rename or remove it$"
     with pytest.raises(CorpusError, match=message):
-        corpora.prepare(corpus, tmp_path / "ravdess", corpora.StoreSettings(), tmp_path / "cache")
+        corpora.prepare(corpus, tmp_path / "ravdess", InputSettings(), tmp_path / "cache")
     with pytest.raises(CorpusError, match=message):
         corpora.stats(corpus, tmp_path / "ravdess")
     assert not (tmp_path / "cache").exists()

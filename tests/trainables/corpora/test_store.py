@@ -12,11 +12,12 @@ import pytest
 import soundfile
 
 from trainables import corpora
-from trainables.corpora import StoreSettings, default_cache, open_store, prepare, preparing
+from trainables.batch import InputSettings
+from trainables.corpora import default_cache, open_store, prepare, preparing
 from trainables.corpora.synthetic import Synthetic
 from trainables.errors import CorpusError
 
-SMALL = StoreSettings(max_seconds=0.9, frame_size=16)
+SMALL = InputSettings(max_seconds=0.9, frame_size=16)
 CONTENT = ("manifest.json", "utterances.parquet", "audio.int16", "frames.uint8")
 
 
@@ -99,7 +100,7 @@ def test_what_was_prepared_before_is_not_prepared_again(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "settings"),
-    [({"seed": 1}, SMALL), ({"label_noise": 0.5}, SMALL), ({}, StoreSettings(0.5, 16)), ({}, StoreSettings(0.9, 24))],
+    [({"seed": 1}, SMALL), ({"label_noise": 0.5}, SMALL), ({}, InputSettings(0.5, 16)), ({}, InputSettings(0.9, 24))],
 )
 def test_other_options_or_settings_give_another_store(tmp_path, options, settings):
     first = prepare(corpus_of(), None, SMALL, tmp_path)
@@ -175,13 +176,14 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from trainables import corpora
-from trainables.corpora import StoreSettings, prepare
+from trainables.batch import InputSettings
+from trainables.corpora import prepare
 def progress(done, total):
     if done == 5:
         print("in the middle", flush=True)
         time.sleep(60)
 corpus = corpora.create("synthetic", num_speakers=4, utterances_per_speaker=4)
-prepare(corpus, None, StoreSettings(0.9, 16), Path(sys.argv[1]), progress=progress)
+prepare(corpus, None, InputSettings(0.9, 16), Path(sys.argv[1]), progress=progress)
 """
 
 
@@ -211,9 +213,10 @@ BESIDE = """
 import sys
 from pathlib import Path
 from trainables import corpora
-from trainables.corpora import StoreSettings, prepare
+from trainables.batch import InputSettings
+from trainables.corpora import prepare
 corpus = corpora.create("synthetic", num_speakers=4, utterances_per_speaker=4)
-print(prepare(corpus, None, StoreSettings(0.9, 16), Path(sys.argv[1])).content_hash)
+print(prepare(corpus, None, InputSettings(0.9, 16), Path(sys.argv[1])).content_hash)
 """
 
 

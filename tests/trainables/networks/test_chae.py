@@ -6,7 +6,7 @@ from torch.nn import functional
 from trainables import networks
 from trainables.batch import SAMPLES_PER_FRAME, Batch
 from trainables.errors import NetworkError
-from trainables.networks import chae
+from trainables.networks import chae, chae_published
 from trainables.tasks import Task
 
 EMOTION = Task("emotion", ("neutral", "anger", "happiness", "sadness"))
@@ -267,7 +267,7 @@ def published_state(network):
 def test_published_weights_load_under_their_published_names():
     network = create("paper", ("audio",), audio_norm="variance")
     names, state = published_state(network)
-    chae.load_published(network, state)
+    chae_published.load_published(network, state)
     loaded = network.state_dict()
     assert set(names.values()) == set(loaded)
     for old, new in names.items():
@@ -277,7 +277,7 @@ def test_published_weights_load_under_their_published_names():
 def test_published_names_of_the_picture_network_are_those_of_its_children():
     wanted = set(published_size(("video",)).video.state_dict(prefix="video."))
     resnet = ["0.weight", "1.running_mean", "4.0.conv1.weight", "4.0.downsample.1.bias", "7.2.bn3.weight"]
-    renamed = chae.published_keys({f"videonet.feature_extractor.{key}": torch.zeros(1) for key in resnet})
+    renamed = chae_published.published_keys({f"videonet.feature_extractor.{key}": torch.zeros(1) for key in resnet})
     assert set(renamed) <= wanted
     assert len(renamed) == 5
 
@@ -293,7 +293,7 @@ def test_published_weights_that_do_not_fit_are_named():
         r"of another shape: heads.emotion.weight \(9, 256\) instead of \(4, 256\)$"
     )
     with pytest.raises(NetworkError, match=message):
-        chae.load_published(network, state)
+        chae_published.load_published(network, state)
 
 
 def test_a_pretrained_resnet_is_read_from_a_file(tmp_path):

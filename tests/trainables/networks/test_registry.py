@@ -90,7 +90,7 @@ def test_an_entry_that_is_no_network_is_refused(monkeypatch):
     entry = EntryPoint("wrong", "collections:OrderedDict", registry.GROUP)
     monkeypatch.setattr(registry.REGISTRY, "_builtins", [entry])
     with pytest.raises(
-        NetworkError, match=r"network 'wrong' is .*, which is not a subclass of trainables\.networks\.Network"
+        NetworkError, match=r"network 'wrong' is .*, which is not a subclass of trainables\.networks\.base\.Network"
     ):
         networks.load("wrong")
 
