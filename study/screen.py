@@ -35,7 +35,14 @@ def _console() -> Console:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
     """Print a plain table; columns of numbers are right-aligned."""
     rows = [list(row) for row in rows]
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        header_style="bold",
+    )
     for index, column in enumerate(columns):
         numeric = all(row[index][:1] in _NUMBER_STARTS for row in rows)
         table.add_column(column, justify="right" if numeric else "left", no_wrap=index == 0)

@@ -54,8 +54,8 @@ def console_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     per-task losses to the report. A ``*`` marks a difference that holds after Holm's correction, ``?`` a hint.
     """
     names = shown_metrics(comparison)
-    heads = [f"{task} {metric.upper()} ±" for task, metric in names]
-    columns = ["arm", "seeds", *heads, "joint NLL ±", f"vs {comparison.labels[comparison.control]}", "end weights"]
+    heads = [f"{task} {metric.upper()}" for task, metric in names]
+    columns = ["arm", "seeds", *heads, "joint NLL", f"vs {comparison.labels[comparison.control]}", "end weights"]
     return columns, [_console_row(comparison, row, names) for row in comparison.table.to_dict("records")]
 
 

@@ -7,6 +7,14 @@ from torch import Tensor
 from trainables.networks.chae import ChaeNetwork
 from trainables.networks.weights import load_state
 
+PUBLISHED_PREFIXES = {
+    "audionet.": "audio.",
+    "videonet.feature_extractor.": "video.extractor.",
+    "fc_emo.": "heads.emotion.",
+    "fc_sex.": "heads.gender.",
+}
+"""Beginning of a name there -> beginning of the same name here; the others are the same."""
+
 
 def load_published(network: ChaeNetwork, state: Mapping[str, Tensor]) -> None:
     """Copy the weights of a model trained with the published code into a network of preset ``paper``.
@@ -37,6 +45,7 @@ def load_published(network: ChaeNetwork, state: Mapping[str, Tensor]) -> None:
 def published_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the published weights under the names of this project, without those of the loss.
 
+    >>> import torch
     >>> list(published_keys({"fc_sex.bias": torch.zeros(2), "loss.weights": torch.zeros(2)}))
     ['heads.gender.bias']
     """
@@ -46,11 +55,3 @@ def published_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not key.startswith("loss."):
             renamed[PUBLISHED_PREFIXES.get(prefix, "") + key.removeprefix(prefix)] = value
     return renamed
-
-
-PUBLISHED_PREFIXES = {
-    "audionet.": "audio.",
-    "videonet.feature_extractor.": "video.extractor.",
-    "fc_emo.": "heads.emotion.",
-    "fc_sex.": "heads.gender.",
-}
