@@ -124,14 +124,14 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Run a study, or go on with it: train every arm with every seed, record, compare, report."""
-    from study import job, screen
+    from study import job, provenance, screen
     from study.progress import make_display
 
     chosen, folder = _definition(definition, overrides, corpus, root), _home(home)
     outcome = job.run(
         chosen, folder, make_display(quiet=quiet), address=address, fresh=fresh, retry_failed=retry_failed
     )
-    raise typer.Exit(screen.show_outcome(outcome, " ".join(["study", *sys.argv[1:]])))
+    raise typer.Exit(screen.show_outcome(outcome, provenance.command()))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """What it takes to repeat a study: versions, git commit, data, arms, seeds."""
 
 import platform
+import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -45,8 +46,8 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def command() -> str:
-    """Return the command line, for the reproducibility block."""
-    return " ".join(["study", *sys.argv[1:]])
+    """Return the command line as a shell reads it, for going on and for the reproducibility block."""
+    return shlex.join(["study", *sys.argv[1:]])
 
 
 def lock(plan: Plan, store: Store) -> dict[str, Any]:

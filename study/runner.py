@@ -64,9 +64,12 @@ def ray_started(address: str | None, log: Path) -> Iterator[dict[str, float]]:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if address and _token_exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     here: dict[str, Any] = {
+        "address": "local",  # without it Ray joins whatever cluster was last started on this machine
         "num_cpus": available_cpus(),
         "include_dashboard": False,
         "object_store_memory": _LOCAL_OBJECT_STORE,
@@ -78,16 +81,26 @@ def ray_started(address: str | None, log: Path) -> Iterator[dict[str, float]]:
             logging_level=logging.ERROR,
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as failure:
-        where = f"at {address}" if address else "on this machine"
-        raise StudyError(f"Ray cannot be started {where}: {' '.join(str(failure).split())[:300]}") from failure
-    _log_to_file(log)
-    try:
-        yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
-    finally:
-        ray.shutdown()
+        reason = " ".join(str(failure).split())[:300]
+        if address is None:
+            raise StudyError(f"Ray cannot be started on this machine: {reason}") from failure
+        hint = "is it up, and is this user's ~/.ray/auth_token the cluster's?"
+        raise StudyError(f"the Ray cluster at {address} cannot be joined: {reason}; {hint}") from failure
+    with _logging_to(log):
+        try:
+            yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+        finally:
+            ray.shutdown()
 
 
-def _log_to_file(log: Path) -> None:
+def _token_exists() -> bool:
+    """Tell whether this user has a Ray token: `ray start` then asks for it, but `ray.init` sends it only when told."""
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(given) or (Path.home() / ".ray" / "auth_token").is_file()
+
+
+@contextmanager
+def _logging_to(log: Path) -> Iterator[None]:
     """Send what Ray's libraries say to a file instead of the terminal."""
     logger = logging.getLogger("ray")
     for old in list(logger.handlers):
@@ -97,6 +110,11 @@ def _log_to_file(log: Path) -> None:
     logger.addHandler(handler)
     logger.propagate = False
     logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 def concurrency(resources: Resources, cluster: dict[str, float]) -> int:
