@@ -1,5 +1,6 @@
 """Checkpoints on disk: written whole or not at all, read without running code."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,23 @@ FORMAT = 1
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` to ``path`` atomically: a reader sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write ``state`` to ``path`` atomically: a reader sees the old file or the new one, never half of one.
+
+    Raises:
+        TrainingError: the file cannot be written, as on a full disk.
+    """
+    content = io.BytesIO()  # torch reports a full disk as a position in its own container
+    torch.save({"format": FORMAT, **state}, content)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as failure:
+        raise TrainingError(f"checkpoint {path} cannot be written: {failure.strerror}") from failure
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -28,7 +28,8 @@ def task_plane_figure(results: Results, comparison: Comparison) -> Figure | None
     if len(results.tasks) < 2:
         return None
     pairs = list(itertools.combinations(results.tasks, 2)) if len(results.tasks) <= 3 else [results.tasks[:2]]
-    closer = len(results.tasks) == 2
+    measured = comparison.front[comparison.front["is_static"]].dropna()
+    closer = len(results.tasks) == 2 and len(measured) > 2
     panels = [(pair, False) for pair in pairs] + [(pair, True) for pair in pairs if closer]
     figure, axes = subplots(1, len(panels), (0.6 + 3.6 * len(panels), 3.8))
     for axis, (pair, near) in zip(axes, panels, strict=True):

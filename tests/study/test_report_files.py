@@ -131,3 +131,26 @@ def test_analysis_and_report_import_without_torch_ray_mlflow_and_matplotlib():
         ).stdout.strip()
         == "[]"
     )
+
+
+def only(simulated, arms, *, planned):
+    """The simulated study as if nothing but these arms had finished, or had ever been planned."""
+    kept = simulated.rows["arm"].isin(arms)
+    status = simulated.trials["status"].where(simulated.trials["arm"].isin(arms), "failed")
+    half = replace(simulated, rows=simulated.rows[kept], trials=simulated.trials.assign(status=status))
+    if not planned:
+        return half
+    wanted = {name: getattr(half, name) for name in ("arms", "trials")}
+    wanted = {name: table[table["arm"].isin(arms)].reset_index(drop=True) for name, table in wanted.items()}
+    return replace(half, control=arms[0], **wanted)
+
+
+@pytest.mark.parametrize("planned", [False, True], ids=["others failed", "no others planned"])
+@pytest.mark.parametrize("arms", [["softmax"], ["softmax", "gradnorm"], ["static-0.5-0.5"]], ids=" ".join)
+def test_a_report_of_whatever_has_finished_can_be_written(simulated, tmp_path, arms, planned):
+    results = only(simulated, arms, planned=planned)
+    text = write_report(results, tmp_path).read_text(encoding="utf-8")
+    columns, rows = console_table(compare(results))
+    assert len(rows) >= len(arms)
+    assert len(rows[0]) == len(columns)
+    assert "## Diagnosis" in text

@@ -1,5 +1,7 @@
 import dataclasses
+import errno
 import math
+import os
 
 import pytest
 import torch
@@ -136,6 +138,19 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):
     checkpoint.save(tmp_path / "last.pt", {"value": 1})
     with pytest.raises(Exception, match="pickle"):
         checkpoint.save(tmp_path / "last.pt", {"value": lambda: None})
+    assert checkpoint.load(tmp_path / "last.pt", torch.device("cpu"))["value"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_full_disk_is_told_and_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path / "last.pt", {"value": 1})
+
+    def refuse(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(TrainingError, match=r"last\.pt cannot be written: No space left on device"):
+        checkpoint.save(tmp_path / "last.pt", {"value": 2})
     assert checkpoint.load(tmp_path / "last.pt", torch.device("cpu"))["value"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
