@@ -322,3 +322,23 @@ def test_cuda_gives_the_result_of_the_cpu():
     expected = network(batch)
     for task, outputs in network.cuda()(batch.to(torch.device("cuda"))).items():
         torch.testing.assert_close(outputs.cpu(), expected[task], rtol=1e-3, atol=1e-4)
+
+
+def test_the_published_network_runs_forward_and_backward_on_clips_of_unequal_length():
+    torch.manual_seed(0)
+    network = create("paper").train()
+    generator = torch.Generator().manual_seed(1)
+    batch = Batch(
+        num_frames=torch.tensor([8, 5]),
+        labels={"emotion": torch.tensor([0, 3]), "gender": torch.tensor([1, 0])},
+        audio=0.05 * torch.randn(2, 8 * SAMPLES_PER_FRAME, generator=generator),
+        video=torch.randint(0, 256, (2, 8, 3, 96, 96), generator=generator, dtype=torch.uint8),
+    )
+    outputs = network(batch)
+    assert {name: tuple(logits.shape) for name, logits in outputs.items()} == {"emotion": (2, 4), "gender": (2, 2)}
+    joint_loss(network, batch).backward()
+    idle = [
+        name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
+    assert idle == []
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in network.parameters())
