@@ -207,6 +207,7 @@ class LiveDisplay(Display):
             console=self.console,
             refresh_per_second=_REFRESH_PER_SECOND,
             transient=True,
+            redirect_stdout=False,  # the runner sends Ray's prints to the log
         )
         with live:
             yield

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -111,7 +111,8 @@ def _logging_to(log: Path) -> Iterator[None]:
     logger.propagate = False
     logger.setLevel(logging.INFO)
     try:
-        yield
+        with redirect_stdout(handler.stream):  # where Ray prints what it has to say about lost workers
+            yield
     finally:
         logger.removeHandler(handler)
         handler.close()

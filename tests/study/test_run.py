@@ -205,8 +205,10 @@ def test_a_killed_worker_costs_time_and_changes_no_number(home, tmp_path):
     process = home.start("--set", "training.epochs=4", "--set", "seeds=1")
     wait_for(lambda: any(home.folder.glob("weighting-*/rows/*.jsonl")) and workers_of(process.pid))
     os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-    _, err = process.communicate(timeout=150)
+    out, err = process.communicate(timeout=150)
     assert process.returncode == 0, err
+    assert "worker died" not in out + err
+    assert "worker died" in (home.study / "study.log").read_text()
     for trial in ("equal-seed0", "softmax-seed0"):
         last = {(row["kind"], row["epoch"]): row for row in home.rows(trial)}
         assert list(last.values()) == undisturbed.rows(trial)
