@@ -251,10 +251,10 @@ def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
     """Apply the overrides; those of ``corpus.name`` first, as they decide which settings ``per_corpus`` adds."""
     assignments = [_assignment(text) for text in overrides]
     chosen = [value for path, value in assignments if path == ["corpus", "name"]]
-    corpus = chosen[-1] if chosen else (content.get("corpus") or {}).get("name", "synthetic")
-    per_corpus = content.get("per_corpus") or {}
-    special = per_corpus.get(corpus) if isinstance(per_corpus, dict) else None
-    if special is not None:
+    named, per_corpus = content.get("corpus"), content.get("per_corpus")
+    corpus = chosen[-1] if chosen else named.get("name") if isinstance(named, dict) else None
+    special = per_corpus.get(str(corpus or Corpus().name)) if isinstance(per_corpus, dict) else None
+    if isinstance(special, dict):
         content = _merge(content, special)
     for path, value in assignments:
         content = _merge(content, _nested(path, value))

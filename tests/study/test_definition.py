@@ -126,6 +126,17 @@ def test_a_missing_file_and_a_file_that_is_no_definition_are_told_apart(tmp_path
             load(str(path))
 
 
+def test_a_part_that_is_a_bare_word_is_one_line_in_a_file_as_well_as_in_an_override(tmp_path):
+    path = tmp_path / "mine.yaml"
+    for part in ("corpus: ravdess", "per_corpus: 3", "per_corpus: {synthetic: 3}", "corpus: {name: [1]}"):
+        path.write_text(f"name: mine\narms: [{{strategy: equal}}]\n{part}\n")
+        with pytest.raises(DefinitionError, match=part.partition(":")[0]) as told:
+            load(str(path))
+        assert "\n" not in str(told.value)
+    with pytest.raises(DefinitionError, match="corpus is 'ravdess': input should be"):
+        load("weighting", ["corpus=ravdess"])
+
+
 def test_yaml_cannot_run_code(tmp_path):
     path = tmp_path / "evil.yaml"
     path.write_text("name: !!python/object/apply:os.getcwd []\narms: [{strategy: equal}]\n")
