@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from strategies.base import Shared, Strategy, TaskFacts
 from strategies.errors import StrategyError, unknown
-from strategies.options import checked_learning_rate, checked_number
+from strategies.options import Range, checked_learning_rate, checked_number
 
 InitialLoss = Literal["first", "chance"]
 
@@ -56,6 +56,12 @@ class GradNorm(Strategy):
 
     summary = "weights that let every task learn at the same rate, by gradient norms"
     reference = "Chen et al., GradNorm, 2018, eq. 1-2 and algorithm 1, https://arxiv.org/abs/1711.02257"
+    year = 2018
+    kind = "gradient norm"
+    passes = "1 backward + T-1 partial"
+    weight_scale = "sum T"
+    tunable = {"alpha": Range(0.0, 3.0), "learning_rate": Range(1e-3, 0.1, log=True)}
+    claims = frozenset({"permutation"})
 
     initial_losses: Tensor
 

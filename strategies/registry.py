@@ -4,7 +4,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from strategies.base import Strategy
+from strategies.base import Claim, Strategy, StrategyKind
 from strategies.errors import StrategyError
 from strategies.options import OptionDescription, check_options, describe_options, missing_options, option_names
 from strategies.plugins import Registry
@@ -15,6 +15,7 @@ __all__ = [
     "OptionDescription",
     "Registry",
     "StrategyDescription",
+    "catalogue",
     "check_options",
     "create",
     "describe",
@@ -34,6 +35,12 @@ class StrategyDescription:
         name: the name it is registered under.
         summary: one line.
         reference: the paper, with equation and url.
+        year: of the paper, or None.
+        kind: what it looks at: ``loss``, ``gradient norm`` or ``gradient``.
+        passes: what a step costs over the forward pass, in words.
+        weight_scale: what the weights sum to, or what else fixes their scale.
+        coincides: another registered strategy -> when the two are the same method.
+        claims: invariances that the conformance kit proves for it.
         text: the whole docstring of the class: formula, notes, defaults and their sources.
         options: its options, in the order of the constructor.
         module: where its class is defined.
@@ -43,6 +50,12 @@ class StrategyDescription:
     name: str
     summary: str
     reference: str
+    year: int | None
+    kind: StrategyKind
+    passes: str
+    weight_scale: str
+    coincides: dict[str, str]
+    claims: tuple[Claim, ...]
     text: str
     options: tuple[OptionDescription, ...]
     module: str
@@ -56,9 +69,38 @@ REGISTRY = Registry(
         "static": "strategies.static:StaticWeighting",
         "equal": "strategies.static:EqualWeighting",
         "single_task": "strategies.static:SingleTaskWeighting",
+        "frozen": "strategies.frozen:FrozenWeighting",
+        "rlw": "strategies.rlw:RandomWeighting",
         "softmax": "strategies.softmax:SoftmaxWeighting",
         "uncertainty": "strategies.uncertainty:UncertaintyWeighting",
+        "uncertainty_plus": "strategies.uncertainty_plus:RevisedUncertaintyWeighting",
+        "uncertainty_so": "strategies.uncertainty_so:SoftOptimalUncertaintyWeighting",
+        "dwa": "strategies.dwa:DynamicWeightAverage",
+        "gls": "strategies.gls:GeometricLoss",
+        "log": "strategies.log:LogWeighting",
+        "imtl_l": "strategies.imtl_l:LossBalance",
+        "stch": "strategies.stch:SmoothTchebycheff",
+        "famo": "strategies.famo:Famo",
         "gradnorm": "strategies.gradnorm:GradNorm",
+        "mgda": "strategies.mgda:MultipleGradientDescent",
+        "pcgrad": "strategies.pcgrad:ProjectConflictingGradients",
+        "gradvac": "strategies.gradvac:GradientVaccine",
+        "graddrop": "strategies.graddrop:GradientSignDropout",
+        "cagrad": "strategies.cagrad:ConflictAverse",
+        "imtl_g": "strategies.imtl_g:GradientBalance",
+        "imtl": "strategies.imtl:ImpartialLearning",
+        "nash_mtl": "strategies.nash_mtl:NashBargaining",
+        "fairgrad": "strategies.fairgrad:FairResourceAllocation",
+        "aligned_mtl": "strategies.aligned_mtl:AlignedGradients",
+        "upgrad": "strategies.upgrad:UnconflictingProjection",
+        "dualproj": "strategies.dualproj:DualProjection",
+        "config": "strategies.config:ConflictFree",
+        "sdmgrad": "strategies.sdmgrad:DirectionOriented",
+        "modo": "strategies.modo:DoubleSampledDescent",
+        "db_mtl": "strategies.db_mtl:DualBalancing",
+        "moco": "strategies.moco:GradientCorrection",
+        "excess_mtl": "strategies.excess_mtl:ExcessRisk",
+        "torchjd": "strategies.torchjd:TorchJDAggregation",
     },
     Strategy,
     StrategyError,
@@ -107,14 +149,39 @@ def describe(name: str) -> StrategyDescription:
     [('alpha', 1.5), ('initial_loss', 'first'), ('learning_rate', 0.025)]
 
     Raises:
-        StrategyError: unknown name, broken plug-in, or an entry that is no strategy.
+        StrategyError: unknown name, broken plug-in, or an entry that is no strategy or declares itself wrongly.
     """
     strategy = load(name)
+    try:
+        return _description(name, strategy)
+    except (AttributeError, TypeError, ValueError) as mismatch:
+        reason = " ".join(f"{type(mismatch).__name__}: {mismatch}".split())
+        raise StrategyError(f"strategy '{name}' cannot be described: {reason}") from mismatch
+
+
+def catalogue() -> tuple[list[StrategyDescription], list[str]]:
+    """Return every strategy that can be used, and one line for each that is broken or whose name clashes."""
+    found, problems = [], list(REGISTRY.clashes().values())
+    for name in names():
+        try:
+            found.append(describe(name))
+        except StrategyError as problem:
+            problems.append(str(problem))
+    return found, problems
+
+
+def _description(name: str, strategy: type[Strategy]) -> StrategyDescription:
     text = inspect.getdoc(strategy) or ""
     return StrategyDescription(
         name=name,
         summary=strategy.summary or text.partition("\n")[0],
         reference=strategy.reference,
+        year=strategy.year,
+        kind=strategy.kind,
+        passes=strategy.passes,
+        weight_scale=strategy.weight_scale,
+        coincides=dict(strategy.coincides),
+        claims=tuple(sorted(strategy.claims)),
         text=text,
         options=tuple(describe_options(strategy)),
         module=strategy.__module__,

@@ -25,6 +25,7 @@ class ConstantWeighting(Strategy):
     """
 
     is_static: ClassVar[bool] = True
+    weight_scale = "sum 1"
 
     constant: Tensor
 
@@ -96,6 +97,8 @@ class EqualWeighting(ConstantWeighting):
 
     summary = "all losses alike, 1/T each"
     reference = "Kurin et al., In Defense of the Unitary Scalarization, 2022, https://arxiv.org/abs/2201.04122"
+    year = 2022
+    claims = frozenset({"permutation"})
 
     def __init__(self, num_tasks: int) -> None:
         super().__init__(num_tasks, [1 / num_tasks] * num_tasks if num_tasks > 0 else [])

@@ -15,162 +15,79 @@ An option without a default gets its value from ``Strategy.example_options``. Th
 made-up tasks (``ToyTrial``), classification and regression in turn, with the strategy as a group of its own in Adam.
 """
 
+import copy
 import io
 import itertools
 import json
 import pickle
+import typing
+import unittest
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from strategies.base import Shared, Strategy, TaskFacts
+from strategies.base import Claim, StrategyKind
 from strategies.errors import StrategyError
+from strategies.options import Choices, Range, option_names
+from strategies.toys import (
+    NUM_CLASSES,
+    Change,
+    LinearStep,
+    Make,
+    ToyNetwork,
+    ToyTrial,
+    factory,
+    gradient_of,
+    linear_steps,
+    toy_tasks,
+)
 
-Make = Callable[[int], Strategy]
-Change = Callable[[Tensor], Tensor]
+__all__ = [
+    "CHECKS",
+    "NUM_CLASSES",
+    "NUM_TASKS",
+    "LinearStep",
+    "Make",
+    "NotApplicable",
+    "ToyNetwork",
+    "ToyTrial",
+    "factory",
+    "linear_steps",
+    "toy_tasks",
+]
 
 NUM_TASKS = (1, 2, 3, 7)
-NUM_CLASSES = 3
-NUM_INPUTS = 6
-NUM_FEATURES = 8
-NUM_EXAMPLES = 32
 
 
-def factory(strategy: type[Strategy], **options: Any) -> Make:  # noqa: ANN401  (options are the strategy's own)
-    """Return ``make`` for a class: its example options, and ``options`` above them."""
-    return lambda num_tasks: strategy(num_tasks, **{**strategy.example_options(num_tasks), **options})
-
-
-def toy_tasks(num_tasks: int) -> list[TaskFacts]:
-    """Return the facts of the toy tasks: classification and regression in turn."""
-    kinds = [
-        TaskFacts("classes", "classification", float(torch.tensor(NUM_CLASSES).log())),
-        TaskFacts("values", "regression", 1.0),
-    ]
-    return [kinds[index % 2] for index in range(num_tasks)]
-
-
-class ToyNetwork(nn.Module):
-    """A trunk of two layers that all tasks share, and one linear head per task.
-
-    Args:
-        num_tasks: number of tasks T.
-        seed: of the weights; the global generator is left alone.
-    """
-
-    def __init__(self, num_tasks: int, seed: int = 0) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.first = nn.Linear(NUM_INPUTS, NUM_FEATURES)
-            self.last = nn.Linear(NUM_FEATURES, NUM_FEATURES)
-            self.heads = nn.ModuleList(nn.Linear(NUM_FEATURES, NUM_CLASSES) for _ in range(num_tasks))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return the features that every head reads, ``(N, 6) -> (N, 8)``."""
-        return torch.tanh(self.last(torch.tanh(self.first(inputs))))
-
-    def shared(self, features: Tensor) -> Shared:
-        """Return the shared part of the network."""
-        return Shared(
-            [*self.first.parameters(), *self.last.parameters()],
-            list(self.last.parameters()),
-            features,
-        )
-
-
-@dataclass
-class ToyTrial:
-    """A network, its data, a strategy and the Adam optimizer of both.
-
-    Attributes:
-        inputs: ``(N, 6)``.
-        targets: ``(T, N, 3)``: what a fixed random linear map makes of the inputs; a class is its largest entry.
-    """
-
-    network: ToyNetwork
-    strategy: Strategy
-    optimizer: torch.optim.Optimizer
-    inputs: Tensor
-    targets: Tensor
-
-    @classmethod
-    def build(cls, make: Make, num_tasks: int) -> "ToyTrial":
-        """Return a fresh trial; every call gives the same one."""
-        generator = torch.Generator().manual_seed(1)
-        inputs = torch.randn(NUM_EXAMPLES, NUM_INPUTS, generator=generator)
-        maps = torch.randn(num_tasks, NUM_INPUTS, NUM_CLASSES, generator=generator) / NUM_INPUTS**0.5
-        network, strategy = ToyNetwork(num_tasks), make(num_tasks)
-        strategy.setup(toy_tasks(num_tasks), seed=0)
-        groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
-        if own := list(strategy.parameters()):
-            groups.append({"params": own, "lr": strategy.learning_rate or 1e-2})
-        return cls(network, strategy, torch.optim.Adam(groups, lr=1e-2), inputs, inputs @ maps)
-
-    def losses(self) -> tuple[Tensor, Shared]:
-        """Return the losses ``(T,)`` of the whole data and the shared part of the network, both with graph."""
-        features = self.network(self.inputs)
-        losses = [
-            functional.cross_entropy(head(features), target.argmax(dim=1))
-            if index % 2 == 0
-            else functional.mse_loss(head(features), target)
-            for index, (head, target) in enumerate(zip(self.network.heads, self.targets, strict=True))
-        ]
-        return torch.stack(losses), self.network.shared(features)
-
-    def backward(self, change: Change = torch.clone, scale: float = 1.0) -> Tensor:
-        """Run the strategy's backward on the losses after ``change``; return them without graph."""
-        losses, shared = self.losses()
-        changed = change(losses)
-        self.strategy.backward(changed, shared, scale)
-        return changed.detach()
-
-    def step(self, change: Change = torch.clone) -> Tensor:
-        """Take one step of training and return the losses ``(T,)`` before it."""
-        self.optimizer.zero_grad()
-        losses = self.backward(change)
-        self.optimizer.step()
-        self.strategy.after_step(lambda: change(self.losses()[0]).detach())
-        return losses
-
-    def train(self, steps: int) -> list[Tensor]:
-        """Take ``steps`` steps, two to an epoch; return the weights of each."""
-        weights = []
-        for number in range(steps):
-            losses = self.step()
-            weights.append(self.strategy.last_weights)
-            if number % 2:
-                self.strategy.after_epoch(losses)
-        return weights
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that a checkpoint holds."""
-        return {
-            "network": self.network.state_dict(),
-            "strategy": self.strategy.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go back to a checkpoint."""
-        self.network.load_state_dict(state["network"])
-        self.strategy.load_state_dict(state["strategy"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
-    def gradients(self) -> list[Tensor]:
-        """Return the gradient of every parameter of the network, zeros where there is none."""
-        return [_gradient(parameter) for parameter in self.network.parameters()]
+class NotApplicable(unittest.SkipTest):
+    """A check that does not apply to a strategy, with the reason; pytest reports such a test as skipped."""
 
 
 def check_describes_itself(make: Make) -> None:
     """A strategy has a summary of one line, for listings."""
     summary = type(make(2)).summary
     _require(bool(summary.strip()) and "\n" not in summary, f"summary must be one line, is {summary!r}")
+
+
+def check_declares_what_it_is(make: Make) -> None:
+    """The class variables say what the method is, in values that listings and searches can use."""
+    kind = type(make(2))
+    allowed = typing.get_args(StrategyKind)
+    _require(kind.kind in allowed, f"kind is {kind.kind!r}, but must be one of {', '.join(allowed)}")
+    for name in ("passes", "weight_scale"):
+        value = getattr(kind, name)
+        _require(isinstance(value, str) and bool(value.strip()), f"{name} must be one line, is {value!r}")
+    _require(kind.year is None or isinstance(kind.year, int), f"year is {kind.year!r}, but must be a number or None")
+    for option, values in kind.tunable.items():
+        _require(option in option_names(kind), f"tunable has {option!r}, which is no option")
+        _require(isinstance(values, Range | Choices), f"tunable {option!r} must be a Range or Choices, is {values!r}")
+    for other, when in kind.coincides.items():
+        _require(when.startswith(("any T", "T=2")), f"coincides: {other!r} must start with 'any T' or 'T=2': {when!r}")
+    unknown = set(kind.claims) - set(typing.get_args(Claim))
+    _require(not unknown, f"claims has {sorted(unknown)}, but knows {', '.join(typing.get_args(Claim))} only")
 
 
 def check_options_rebuild_it(make: Make) -> None:
@@ -220,29 +137,63 @@ def check_learns_a_toy_problem(make: Make) -> None:
 
 
 def check_gradient_is_that_of_the_logged_weights(make: Make) -> None:
-    """The gradient of trunk and heads is ``sum_i w_i grad L_i`` with w = ``last_weights``: what is logged is used.
+    """The gradient is that of ``sum_i w_i L_i``, w = ``last_weights``, by finite differences: what is logged is used.
 
     This also means that nothing of a second objective, such as how the weights are learned, leaks into the network,
-    and that task heads are treated as every other part of it.
+    and that task heads are treated alike: each is trained at its task's weight, or not at all if that is negative. For
+    a method that says of itself that it does not ``weigh the trunk`` only the heads are compared.
     """
     trial = ToyTrial.build(make, 3)
     for _ in range(3):
         trial.step()
         trial.optimizer.zero_grad()
-        losses, shared = trial.losses()
-        parameters = list(trial.network.parameters())
-        each = [torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True) for loss in losses]
-        trial.strategy.backward(losses, shared)
-        weights = trial.strategy.last_weights
-        for index, found in enumerate(trial.gradients()):
-            expected = torch.stack([weights[task] * each[task][index] for task in range(3)]).sum(dim=0)
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+        trial.backward()
+        trial.strategy.before_step()
+        weights = trial.strategy.last_weights.double()
+        heads = {id(parameter) for parameter in trial.network.heads.parameters()}
+        is_head = [id(parameter) in heads for parameter in trial.network.parameters()]
+        _require_slope(trial, weights.clamp(min=0), is_head, "heads")
+        if trial.strategy.weighs_trunk:
+            _require_slope(trial, weights, [not each for each in is_head], "trunk")
+
+
+def _require_slope(trial: ToyTrial, weights: Tensor, moved: list[bool], what: str) -> None:
+    """Require that ``sum_i w_i L_i`` changes along two directions as the gradient of the parameters ``moved`` says.
+
+    Along the gradient itself it must rise at the rate of its length; along a random direction, of their inner product.
+    """
+    gradients = [gradient.double() * chosen for gradient, chosen in zip(trial.gradients(), moved, strict=True)]
+    generator = torch.Generator().manual_seed(0)
+    noise = [
+        torch.randn(each.shape, generator=generator).double() * on for each, on in zip(gradients, moved, strict=True)
+    ]
+    for direction in (gradients, noise):
+        length = max(float(nn.utils.get_total_norm(direction)), 1e-12)
+        unit = [each / length for each in direction]
+        expected = float(torch.stack([(one * other).sum() for one, other in zip(gradients, unit, strict=True)]).sum())
+        above, below = (weights @ _moved_losses(trial, unit, sign * 1e-4) for sign in (1, -1))
+        found, scale = float(above - below) / 2e-4, float(weights.abs().sum())
+        _require(
+            abs(found - expected) <= 1e-3 * abs(expected) + 1e-5 * scale,
+            f"{what}: the loss at the logged weights rises at the rate {found:.6g}, the gradient says {expected:.6g}",
+        )
+
+
+def _moved_losses(trial: ToyTrial, direction: list[Tensor], distance: float) -> Tensor:
+    """Return the losses ``(T,)`` in double precision with the network's parameters moved."""
+    network = copy.deepcopy(trial.network).double()
+    with torch.no_grad():
+        for parameter, step in zip(network.parameters(), direction, strict=True):
+            parameter.add_(step, alpha=distance)
+        moved = ToyTrial(network, trial.strategy, trial.optimizer, trial.inputs.double(), trial.targets.double())
+        return moved.losses()[0]
 
 
 def check_logged_weights_stay_as_they_were(make: Make) -> None:
     """``last_weights`` is a record of its own: neither the optimizer nor loading a checkpoint writes through it."""
     trial = ToyTrial.build(make, 3)
     trial.backward()
+    trial.strategy.before_step()
     weights = trial.strategy.last_weights
     before = weights.clone()
     trial.optimizer.step()
@@ -259,10 +210,12 @@ def check_adds_to_gradients(make: Make) -> None:
     whole.backward()
     halves.backward(scale=0.5)
     halves.backward(scale=0.5)
+    for trial in (whole, halves):
+        trial.strategy.before_step()
     parts = [(whole.network, halves.network), (whole.strategy, halves.strategy)]
     pairs = [pair for one, other in parts for pair in zip(one.parameters(), other.parameters(), strict=True)]
     for expected, found in pairs:
-        torch.testing.assert_close(_gradient(found), _gradient(expected), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(gradient_of(found), gradient_of(expected), rtol=1e-4, atol=1e-6)
 
 
 def check_resumes_exactly(make: Make) -> None:
@@ -282,13 +235,14 @@ def check_pickles(make: Make) -> None:
     whole, pickled = ToyTrial.build(make, 3), ToyTrial.build(make, 3)
     for trial in (whole, pickled):
         trial.train(2)
-    copy = pickle.loads(pickle.dumps(pickled.strategy))
-    _same(copy.state_dict(), pickled.strategy.state_dict(), "pickled strategy")
-    pickled.strategy = copy
+    restored = pickle.loads(pickle.dumps(pickled.strategy))
+    _same(restored.state_dict(), pickled.strategy.state_dict(), "pickled strategy")
+    pickled.strategy = restored
     for trial in (whole, pickled):
         trial.optimizer.zero_grad()
         trial.backward()
-    _same(copy.last_weights, whole.strategy.last_weights, "weights after pickling")
+        trial.strategy.before_step()
+    _same(restored.last_weights, whole.strategy.last_weights, "weights after pickling")
     _same(pickled.gradients(), whole.gradients(), "gradients after pickling")
 
 
@@ -307,7 +261,10 @@ def check_is_deterministic(make: Make) -> None:
 
 
 def check_survives_degenerate_losses(make: Make) -> None:
-    """Losses that are zero, equal, tiny, huge or without gradient leave weights and gradients finite."""
+    """Losses that are zero, equal, tiny, huge, opposite or without gradient: finite numbers, or a refusal.
+
+    A ``StrategyError`` is a refusal; any other exception, and any number that is not finite, is a fault.
+    """
     changes: dict[str, Change] = {
         "all losses zero": lambda losses: losses * 0,
         "the first loss zero": lambda losses: losses * (torch.arange(len(losses)) > 0),
@@ -315,16 +272,76 @@ def check_survives_degenerate_losses(make: Make) -> None:
         "tiny losses": lambda losses: losses * 1e-12,
         "huge losses": lambda losses: losses * 1e6,
         "zero gradients": lambda losses: losses * 0 + losses.detach(),
+        "opposite gradients": lambda losses: torch.stack([10 + (-1) ** i * losses[0] for i in range(len(losses))]),
+        "the same gradient twice": lambda losses: torch.stack([losses[0] * (1 + i) for i in range(len(losses))]),
     }
-    for (case, change), num_tasks in itertools.product(changes.items(), (1, 3)):
+    for (case, change), num_tasks in itertools.product(changes.items(), (1, 2, 3)):
         trial = ToyTrial.build(make, num_tasks)
         for _ in range(4):
-            trial.step(change)
+            try:
+                trial.step(change)
+            except StrategyError:
+                break
             _require_finite(trial, case)
+
+
+def check_is_scale_invariant(make: Make) -> None:
+    """Claimed as ``scale``: multiplying one loss by a positive number does not turn the step of the trunk."""
+    _require_claim(make, "scale")
+    for seed in range(5):
+        gradients, losses, generator = _random_steps(seed)
+        factors = 10 ** (4 * torch.rand(3, generator=generator) - 2)
+        plain = linear_steps(make(3), gradients, losses)
+        scaled = linear_steps(
+            make(3), [factors[:, None] * rows for rows in gradients], [factors * each for each in losses]
+        )
+        for one, other in zip(plain, scaled, strict=True):
+            _require_same_direction(other.direction, one.direction, f"losses times {factors.tolist()}")
+
+
+def check_does_not_depend_on_the_order_of_tasks(make: Make) -> None:
+    """Claimed as ``permutation``: with the tasks in another order the weights are in that order, the step the same."""
+    _require_claim(make, "permutation")
+    for seed in range(5):
+        gradients, losses, generator = _random_steps(seed)
+        order = torch.randperm(3, generator=generator)
+        plain = linear_steps(make(3), gradients, losses)
+        permuted = linear_steps(make(3), [rows[order] for rows in gradients], [each[order] for each in losses])
+        for one, other in zip(plain, permuted, strict=True):
+            torch.testing.assert_close(other.direction, one.direction, rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(other.weights, one.weights[order], rtol=1e-3, atol=1e-5)
+
+
+def check_opposes_no_task(make: Make) -> None:
+    """Claimed as ``non-conflict``: no loss rises along the step, to first order; T = 2, 3 and 7."""
+    _require_claim(make, "non-conflict")
+    for seed, num_tasks in itertools.product(range(5), (2, 3, 7)):
+        gradients, losses, _ = _random_steps(seed, num_tasks)
+        for rows, step in zip(gradients, linear_steps(make(num_tasks), gradients, losses), strict=True):
+            gains = rows @ step.direction / (rows.norm(dim=1) * step.direction.norm()).clamp(min=1e-12)
+            _require(bool((gains > -1e-3).all()), f"{num_tasks} tasks: cosines of step and gradients {gains.tolist()}")
+
+
+def _require_claim(make: Make, claim: Claim) -> None:
+    if claim not in type(make(2)).claims:
+        raise NotApplicable(f"'{claim}' is not among the invariances it claims")
+
+
+def _random_steps(seed: int, num_tasks: int = 3) -> tuple[list[Tensor], list[Tensor], torch.Generator]:
+    """Return gradients ``(T, 8)`` and losses ``(T,)`` of four steps, and the generator they come from."""
+    generator = torch.Generator().manual_seed(seed)
+    gradients = [torch.randn(num_tasks, 8, generator=generator) for _ in range(4)]
+    return gradients, [0.5 + torch.rand(num_tasks, generator=generator) for _ in range(4)], generator
+
+
+def _require_same_direction(found: Tensor, expected: Tensor, case: str) -> None:
+    cosine = float(torch.cosine_similarity(found.double(), expected.double(), dim=0))
+    _require(cosine > 1 - 1e-4, f"{case}: the step has turned, its cosine with the one before is {cosine:.6f}")
 
 
 CHECKS: tuple[Callable[[Make], None], ...] = (
     check_describes_itself,
+    check_declares_what_it_is,
     check_options_rebuild_it,
     check_refuses_losses_of_another_shape,
     check_works_for_any_number_of_tasks,
@@ -336,12 +353,11 @@ CHECKS: tuple[Callable[[Make], None], ...] = (
     check_pickles,
     check_is_deterministic,
     check_survives_degenerate_losses,
+    check_is_scale_invariant,
+    check_does_not_depend_on_the_order_of_tasks,
+    check_opposes_no_task,
 )
 """Every check; a strategy that passes them all works in a study."""
-
-
-def _gradient(parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 def _require(condition: bool, message: str) -> None:
@@ -354,7 +370,7 @@ def _require_finite(trial: ToyTrial, case: str) -> None:
         "last_weights": [trial.strategy.last_weights],
         "the gradient of the network": trial.gradients(),
         "the strategy's parameters": list(trial.strategy.parameters()),
-        "the gradient of the strategy's parameters": [_gradient(each) for each in trial.strategy.parameters()],
+        "the gradient of the strategy's parameters": [gradient_of(each) for each in trial.strategy.parameters()],
     }
     for name, tensors in named.items():
         _require(all(bool(tensor.isfinite().all()) for tensor in tensors), f"{case}: {name} has no finite value")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from strategies.base import Strategy, TaskFacts
-from strategies.options import checked_learning_rate
+from strategies.options import Range, checked_learning_rate
 
 FACTORS = {"classification": 1.0, "regression": 0.5}
 """Factor of the precision by kind of task: eq. 10 has 1/sigma^2 for a softmax and 1/(2 sigma^2) for a Gaussian."""
@@ -43,6 +43,10 @@ class UncertaintyWeighting(Strategy):
 
     summary = "inverse learned task variances (homoscedastic uncertainty)"
     reference = "Kendall et al., Using Uncertainty to Weigh Losses, 2018, eq. 5-10, https://arxiv.org/abs/1705.07115"
+    year = 2018
+    weight_scale = "about 1 / (2 L)"
+    tunable = {"learning_rate": Range(1e-3, 0.1, log=True)}
+    claims = frozenset({"permutation"})
 
     factors: Tensor
 

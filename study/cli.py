@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from strategies.errors import UserError
 
@@ -18,6 +19,24 @@ app = typer.Typer(
 )
 corpus_app = typer.Typer(help="Prepare, check and describe a corpus.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
+
+
+class _NameOrCommand(TyperGroup):
+    """Reads `study strategies NAME` as `study strategies show NAME`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401  (the parser's own types)
+        named = not args[0].startswith("-") and self.get_command(ctx, args[0]) is None
+        return super().resolve_command(ctx, ["show", *args] if named else args)
+
+
+strategies_app = typer.Typer(
+    cls=_NameOrCommand,
+    help="List the weighting strategies, show one in full, or check one.",
+    subcommand_metavar="[NAME] | COMMAND [ARGS]...",
+)
+app.add_typer(strategies_app, name="strategies")
+new_app = typer.Typer(help="Start a plug-in of your own.", no_args_is_help=True)
+app.add_typer(new_app, name="new")
 
 EXIT_PROBLEMS = 1
 """Some trials failed, or a check found problems."""
@@ -143,11 +162,12 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what would run, without running it."""
-    from study import screen
+    from study import job, screen
     from study.plan import describe, make_plan
     from trainables import corpora
 
     chosen = _definition(definition, overrides, corpus, root)
+    screen.say(*(f"study: {line}" for line in job.name_clashes(chosen)))
     made = make_plan(chosen, corpora.create(chosen.corpus.name, **chosen.corpus.options))
     screen.show_mapping(describe(made), as_json=as_json)
 
@@ -208,14 +228,60 @@ def ui(
     serve(_home(home), port)
 
 
-@app.command()
-def strategies(
-    name: Annotated[str | None, typer.Argument(help="Show one strategy in full.")] = None, as_json: Json = False
+@strategies_app.callback(invoke_without_command=True)
+def strategies(context: typer.Context, as_json: Json = False) -> None:
+    """List the weighting strategies."""
+    context.obj = as_json
+    if context.invoked_subcommand is None:
+        from study import screen
+
+        screen.show_strategies(as_json=as_json)
+
+
+@strategies_app.command("show")
+def strategies_show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the strategy.")],
+    as_json: Json = False,
 ) -> None:
-    """List the weighting strategies, or show one in full."""
+    """Show one strategy in full; the word `show` may be left out."""
     from study import screen
 
-    screen.show_strategies(name, as_json=as_json)
+    screen.show_strategy(name, as_json=as_json or bool(context.obj))
+
+
+@strategies_app.command("check")
+def strategies_check(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(help="package.module:Class, or the name of a strategy.")],
+    options: Annotated[
+        list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Option to build it with; repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the conformance kit on a strategy: does it keep the contract?"""
+    from contextlib import redirect_stdout
+
+    from strategies import examination
+    from study import definition, screen
+
+    given = definition.parse_options(options or [])
+    with examination.importable_from(Path.cwd()), redirect_stdout(sys.stderr):  # what the class prints is no verdict
+        verdicts = examination.examine(examination.find(target), given)
+    raise typer.Exit(screen.show_verdicts(target, verdicts, as_json=as_json or bool(context.obj)))
+
+
+@new_app.command("strategy")
+def new_strategy(
+    name: Annotated[str, typer.Argument(help="Name of the strategy: lower-case letters, digits and _.")],
+    folder: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Folder to write.", show_default="./study-NAME")
+    ] = None,
+) -> None:
+    """Write a small package with a strategy that works, to install and to edit."""
+    from study import scaffold, screen
+
+    screen.show_new_package(scaffold.write_strategy(name, folder), name)
 
 
 @app.command()

@@ -5,12 +5,15 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from strategies import registry as strategy_registry
+from strategies.plugins import Registry
 from study import provenance, records, tracking
 from study.analysis import Comparison, compare
-from study.definition import Definition
+from study.definition import Arm, Definition
 from study.errors import StudyError
 from study.plan import Plan, make_plan
 from study.progress import Board, Display
@@ -20,6 +23,8 @@ from study.runner import Observer, concurrency, ray_started, run_trials
 from study.tracking import Tracker, default_uri
 from trainables import corpora, networks
 from trainables.corpora import Corpus, Finding, Store
+from trainables.corpora import registry as corpus_registry
+from trainables.networks import registry as network_registry
 from trainables.session import Row, TrialSpecification
 
 
@@ -110,6 +115,8 @@ def run(
     Raises:
         UserError: something does not fit; nothing that was computed is lost.
     """
+    for line in name_clashes(definition):
+        display.warn(line)
     corpus = corpora.create(definition.corpus.name, **definition.corpus.options)
     plan = make_plan(definition, corpus)
     folder = StudyFolder(home / definition.study)
@@ -121,6 +128,21 @@ def run(
         corpora.split_for_tasks(definition.split.protocol, store.table, plan.tasks, definition.split.options)
         _write_lock(folder, plan, store)
         return _run_locked(plan, folder, store, display, address=address, retry_failed=retry_failed)
+
+
+def name_clashes(definition: Definition) -> list[str]:
+    """Return one line for each name of a definition that a plug-in registers as well: the project's own is used."""
+    used: list[tuple[Registry[Any], list[str]]] = [
+        (strategy_registry.REGISTRY, [arm.strategy if isinstance(arm, Arm) else "static" for arm in definition.arms]),
+        (network_registry.REGISTRY, [definition.network.name]),
+        (corpus_registry.REGISTRY, [definition.corpus.name]),
+    ]
+    return [
+        line
+        for registry, names in used
+        for name, line in registry.clashes().items()
+        if name in names and name in registry.names()
+    ]
 
 
 def _run_locked(

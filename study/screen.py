@@ -2,8 +2,11 @@
 
 import json
 import math
+import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,14 @@ from typing import Any
 import pandas as pd
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
+from strategies import registry
+from strategies.examination import Verdict
+from strategies.options import OptionDescription
+from strategies.plugins import PROJECT
+from strategies.registry import StrategyDescription
 from study import records
 from study.analysis import Comparison, compare, metric_table
 from study.doctor import Finding
@@ -20,9 +29,11 @@ from study.job import Outcome
 from study.records import StudyFolder
 from study.report import console_table, summary_lines
 
-_WIDEST = 160
-"""Columns to print for when output is not a terminal, so that piped tables are not folded."""
+_WIDEST = 10_000
+"""Columns to print for when output is not a terminal: a row of a piped table is one line, whatever it holds."""
 
+_LONGEST_WORD = 24
+"""A column of a table is as wide as its longest word, and need not be wider than this."""
 
 _NUMBER_STARTS = set("0123456789+-") | {""}
 
@@ -32,8 +43,10 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=_WIDEST)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    """Print a plain table; columns of numbers are right-aligned."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None, words: Collection[str] = ()
+) -> None:
+    """Print a plain table; columns of numbers are right-aligned, those named in ``words`` never are."""
     rows = [list(row) for row in rows]
     table = Table(
         title=title,
@@ -44,11 +57,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
         header_style="bold",
     )
     for index, column in enumerate(columns):
-        numeric = all(row[index][:1] in _NUMBER_STARTS for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=index == 0)
+        numeric = column not in words and all(row[index][:1] in _NUMBER_STARTS for row in rows)
+        longest = max((len(word) for row in [columns, *rows] for word in row[index].split()), default=0)
+        width = min(longest, _LONGEST_WORD)  # lines are folded between words, and no name is cut
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=index == 0, min_width=width)
     for row in rows:
         table.add_row(*row)
-    _console().print(table, markup=False, highlight=False)
+    console = _console()
+    narrowest = Measurement.get(console, console.options.update(width=_WIDEST), table).minimum
+    console.width = max(console.width, narrowest + 2 * len(columns))  # rich distributes what is short unevenly
+    console.print(table, markup=False, highlight=False)
 
 
 def print_json(content: object) -> None:
@@ -154,6 +172,19 @@ def _study_entry(folder: StudyFolder) -> dict[str, object]:
     return {"study": folder.name, "trials": sum(counts.values()), **counts}
 
 
+def show_new_package(folder: Path, name: str) -> None:
+    """Print where a new package is and what to do with it."""
+    print(folder)
+    where = _short(folder)
+    say(
+        f"edit {where}/study_{name}.py, then:",
+        f"  pip install -e {where}",
+        f"  study strategies {name}",
+        f"  study strategies check {name}",
+        f"  study run {where}/compare.yaml",
+    )
+
+
 def show_mapping(values: Mapping[str, str], *, as_json: bool) -> None:
     """Print names and values."""
     if as_json:
@@ -172,22 +203,98 @@ def show_findings(findings: Sequence[Finding], *, as_json: bool) -> int:
     return 0 if all(finding.well for finding in findings) else 1
 
 
-def show_strategies(name: str | None, *, as_json: bool) -> None:
-    """Print all strategies in a table, or one in full."""
-    from strategies import registry
-
-    if name is not None:
-        found = registry.describe(name)
-        print_json(asdict(found)) if as_json else print_lines(
-            [found.text, f"\nDefined in {found.module} ({found.distribution})."]
-        )
-        return
-    every = [registry.describe(each) for each in registry.names()]
+def show_strategies(*, as_json: bool) -> None:
+    """Print all strategies in a table; those that cannot be used get a line each on standard error."""
+    found, problems = registry.catalogue()
+    say(*(f"study: {problem}" for problem in problems))
     if as_json:
-        print_json([asdict(each) for each in every])
+        print_json([asdict(each) for each in found])
         return
-    rows = [[each.name, each.summary, ", ".join(option.name for option in each.options) or "-"] for each in every]
-    print_table(["strategy", "what it does", "options"], rows)
+    columns = ["strategy", "kind", "passes", "weights", "tunes", "paper", "same as"]
+    print_table(columns, [_strategy_row(each) for each in found], words=columns)
+    plugins = [f"{each.name} (from {each.distribution})" for each in found if each.distribution != PROJECT]
+    if plugins:
+        print_lines([f"plug-ins: {', '.join(plugins)}"])
+
+
+def _strategy_row(strategy: StrategyDescription) -> list[str]:
+    tunes = ", ".join(option.name for option in strategy.options if option.search)
+    facts = [strategy.kind, strategy.passes, strategy.weight_scale]
+    return [strategy.name, *facts, tunes or "-", _paper(strategy), _same_as(strategy.coincides)]
+
+
+def _paper(strategy: StrategyDescription) -> str:
+    """Return who published it and when, ``Chen et al. 2018``."""
+    return "-" if strategy.year is None else f"{strategy.reference.partition(',')[0]} {strategy.year}"
+
+
+def _same_as(coincides: Mapping[str, str]) -> str:
+    """Return what a strategy coincides with, by the number of tasks: ``T=2: config, nash_mtl; any T: mgda``."""
+    names: dict[str, list[str]] = {}
+    for name, when in coincides.items():
+        found = re.match(r"any T|T=\d+", when)
+        names.setdefault(found[0] if found else when, []).append(name)
+    return "; ".join(f"{when}: {', '.join(each)}" for when, each in names.items()) or "-"
+
+
+def show_strategy(name: str, *, as_json: bool) -> None:
+    """Print one strategy in full: what it does, what it is, and its options."""
+    strategy = registry.describe(name)
+    if name in (clashes := registry.REGISTRY.clashes()):
+        say(f"study: {clashes[name]}")
+    if as_json:
+        print_json(asdict(strategy))
+        return
+    print_lines([_readable(strategy.text), ""])
+    show_mapping({fact: value for fact, value in _facts(strategy).items() if value}, as_json=False)
+    print_lines(line for option in strategy.options for line in _option_lines(option))
+
+
+def _option_lines(option: OptionDescription) -> list[str]:
+    """Return an option in words: its default, what is worth searching, what it means and where the default is from."""
+    value = "(must be given)" if option.required else f"= {option.default}"
+    search = f"   worth searching: {option.search}" if option.search else ""
+    meaning = textwrap.wrap(option.doc, 110, initial_indent="    ", subsequent_indent="    ")
+    return ["", f"option {option.name} {value}{search}", *meaning]
+
+
+def _facts(strategy: StrategyDescription) -> dict[str, str]:
+    return {
+        "kind": strategy.kind,
+        "passes": strategy.passes,
+        "weights": strategy.weight_scale,
+        "claims": ", ".join(strategy.claims),
+        "same as": "; ".join(f"{name} ({when})" for name, when in strategy.coincides.items()),
+        "year": str(strategy.year or ""),
+        "paper": strategy.reference,
+        "class": f"{strategy.module} ({strategy.distribution})",
+    }
+
+
+def _readable(docstring: str) -> str:
+    """Return a docstring without the sections that are shown as tables, and without the marks of its formulas."""
+    text = re.sub(r"^(?:Args|Raises):\n(?:(?:[ ].*)?(?:\n|\Z))*", "", docstring, flags=re.MULTILINE)
+    return re.sub(r":math:`([^`]*)`", r"\1", text).replace(".. math::", "   ").strip()
+
+
+def show_verdicts(target: str, verdicts: Sequence[Verdict], *, as_json: bool) -> int:
+    """Print how a strategy did in the conformance kit; return the exit code."""
+    failed = [verdict for verdict in verdicts if verdict.outcome == "failed"]
+    if as_json:
+        print_json([asdict(verdict) for verdict in verdicts])
+    else:
+        print_lines(_verdict_line(verdict) for verdict in verdicts)
+        counts = Counter(verdict.outcome for verdict in verdicts)
+        told = [f"{counts[outcome]} {outcome}" for outcome in ("ok", "failed", "not applicable") if counts[outcome]]
+        print_lines([f"\n{target} {'breaks' if failed else 'keeps'} the contract of a strategy: {', '.join(told)}"])
+        say(*(f"{verdict.check}: {verdict.proves}" for verdict in failed))
+    return 1 if failed else 0
+
+
+def _verdict_line(verdict: Verdict) -> str:
+    mark = {"ok": "ok    ", "failed": "FAILED", "not applicable": "-     "}[verdict.outcome]
+    excuse = "not applicable: " if verdict.outcome == "not applicable" else ""
+    return f"{mark}  {verdict.check}" + (f": {excuse}{verdict.reason}" if verdict.reason else "")
 
 
 def show_corpus_findings(findings: Sequence[Any], *, as_json: bool) -> int:

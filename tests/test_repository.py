@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from strategies import Strategy
+from strategies.examination import examine, find, importable_from
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -56,3 +59,28 @@ def test_ci_runs_the_test_command_of_the_readme():
 def test_every_file_the_readme_links_to_exists():
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / "README.md").read_text()):
         assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("README.md", "InverseWeighting"),
+        ("CONTRIBUTING.md", "Mine"),
+        ("docs/plugins.md", "InverseMeanWeighting"),
+    ],
+)
+def test_the_strategies_shown_in_the_documentation_keep_the_contract(tmp_path, page, name):
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    (shown,) = [block for block in blocks if f"class {name}(" in block]
+    module = f"shown_{name.lower()}"
+    (tmp_path / f"{module}.py").write_text(f"from strategies import Strategy\n{shown}")
+    with importable_from(tmp_path):
+        verdicts = examine(find(f"{module}:{name}"))
+    assert [verdict for verdict in verdicts if verdict.outcome == "failed"] == []
+
+
+def test_every_class_variable_of_a_strategy_is_explained():
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    declared = [name for name, hint in Strategy.__annotations__.items() if "ClassVar" in str(hint)]
+    assert len(declared) > 10
+    assert [name for name in declared if f"`{name}`" not in page] == []

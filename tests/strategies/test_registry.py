@@ -1,18 +1,20 @@
 """Names of strategies, those of other distributions among them."""
 
 import pickle
+import shutil
 import sys
 from importlib.metadata import entry_points
 
 import pytest
 
 import strategies
-from strategies import StrategyError
+from strategies import StrategyError, registry
 from strategies.options import argument_docs
 
 PLUGIN = """
 import torch
 from strategies import Strategy
+from strategies.options import Range
 
 raise_at_import = {fault}
 
@@ -34,6 +36,14 @@ class Halves(Strategy):
 
     def weights(self, losses):
         return torch.full_like(losses, 0.5**self.power)
+
+class Facts(Halves):
+    kind, passes, weight_scale, year, coincides = "gradient", "T backwards", "sum T", 2020, {{"equal": "T=2"}}
+    claims = frozenset({{"scale", "permutation"}})
+    tunable = {{"power": Range(0.1, 10, log=True)}}
+
+class Odd(Halves):
+    coincides = 7
 
 number = 3
 """
@@ -58,7 +68,12 @@ def install(tmp_path, monkeypatch):
 
 
 def test_the_strategies_of_the_project_are_there():
-    built_in = ["static", "equal", "single_task", "softmax", "uncertainty", "gradnorm"]
+    built_in = [
+        *("static", "equal", "single_task", "frozen", "rlw", "softmax", "uncertainty", "uncertainty_plus"),
+        *("uncertainty_so", "dwa", "gls", "log", "imtl_l", "stch", "famo", "gradnorm", "mgda", "pcgrad", "gradvac"),
+        *("graddrop", "cagrad", "imtl_g", "imtl", "nash_mtl", "fairgrad", "aligned_mtl", "upgrad", "dualproj"),
+        *("config", "sdmgrad", "modo", "db_mtl", "moco", "excess_mtl", "torchjd"),
+    ]
     assert strategies.names()[: len(built_in)] == built_in
 
 
@@ -83,17 +98,75 @@ def test_listing_imports_nothing(install):
 def test_a_broken_plug_in_breaks_only_its_own_users(install):
     install("plugin-broken", {"broken": "Halves"}, fault="1 / 0")
     assert strategies.create("equal", 2).num_tasks == 2
-    with pytest.raises(StrategyError, match=r"'broken' \(plugin_broken:Halves\) cannot be loaded: ZeroDivisionError"):
+    with pytest.raises(
+        StrategyError, match=r"'broken' \(plugin_broken:Halves, of plugin-broken\) cannot be loaded: ZeroDivisionError"
+    ):
         strategies.create("broken", 2)
 
 
-def test_a_clash_of_names_says_where_both_are(install):
-    install("plugin-clash", {"equal": "Halves"})
+def test_a_plug_in_that_exits_when_it_is_imported_ends_nothing(install):
+    install("plugin-exiting", {"exiting": "Halves"}, fault="exit(3)")
+    with pytest.raises(StrategyError, match=r"'exiting' \(.*\) cannot be loaded: SystemExit: 3"):
+        strategies.load("exiting")
+
+
+def test_a_name_of_the_project_stays_its_own_and_the_clash_names_both(install):
+    install("plugin-clash", {"equal": "Halves", "halves": "Halves"})
+    assert strategies.load("equal").__module__ == "strategies.static"
+    assert "plugin_clash" not in sys.modules
+    assert strategies.create("halves", 2).power == 1
+    assert registry.REGISTRY.clashes() == {
+        "equal": "strategy 'equal' is registered by weighting-study (strategies.static:EqualWeighting) and by "
+        "plugin-clash (plugin_clash:Halves): the first is used; rename one of them or uninstall it"
+    }
+
+
+def test_a_name_of_two_plug_ins_is_refused_to_its_users_alone(install):
+    install("plugin-one", {"halves": "Halves", "mine": "Halves"})
+    install("plugin-two", {"halves": "Halves"})
+    assert "mine" in strategies.names()
+    assert "halves" not in strategies.names()
+    assert strategies.create("mine", 2).power == 1
     with pytest.raises(
         StrategyError,
-        match=r"'equal' is registered twice, as strategies\.static:EqualWeighting and as plugin_clash:Halves",
+        match=r"'halves' is registered by plugin-\w+ \(plugin_\w+:Halves\) and by plugin-\w+ .*: neither is used",
     ):
-        strategies.names()
+        strategies.load("halves")
+
+
+def test_one_distribution_found_twice_is_no_clash(install, tmp_path, monkeypatch):
+    install("plugin-twice", {"twice": "Halves"})
+    again = tmp_path / "again"
+    shutil.copytree(tmp_path / "plugin_twice-1.0.dist-info", again / "other_name-1.0.dist-info")
+    (again / "other_name-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: other-name\nVersion: 1\n"
+    )
+    monkeypatch.syspath_prepend(again)
+    assert registry.REGISTRY.clashes() == {}
+    assert strategies.create("twice", 2).power == 1
+
+
+def test_the_catalogue_lists_what_works_and_names_what_does_not(install):
+    install("plugin-broken", {"broken": "Halves"}, fault="1 / 0")
+    install("plugin-clash", {"equal": "Halves"})
+    install("plugin-odd", {"odd": "Odd", "fine": "Halves"})
+    found, problems = registry.catalogue()
+    assert {"equal", "gradnorm", "fine"} <= {each.name for each in found}
+    assert not {"broken", "odd"} & {each.name for each in found}
+    clash, broken, odd = sorted(problems, key=lambda line: ["'equal'", "'broken'", "'odd'"].index(line.split()[1]))
+    assert "registered by weighting-study" in clash
+    assert "'broken' (plugin_broken:Halves, of plugin-broken) cannot be loaded: ZeroDivisionError" in broken
+    assert odd.startswith("strategy 'odd' cannot be described: TypeError: ")
+    assert not any("\n" in problem for problem in problems)
+
+
+def test_a_description_carries_what_the_class_declares(install):
+    install("plugin-facts", {"facts": "Facts"})
+    described = strategies.describe("facts")
+    assert (described.kind, described.passes, described.weight_scale) == ("gradient", "T backwards", "sum T")
+    assert (described.year, described.coincides) == (2020, {"equal": "T=2"})
+    assert described.claims == ("permutation", "scale")
+    assert [option.search for option in described.options] == ["0.1..10 (log)"]
 
 
 def test_an_entry_that_is_no_strategy_is_refused(install):
@@ -138,7 +211,12 @@ def test_every_strategy_of_the_project_is_described_in_full(name):
     assert "http" in described.reference
     assert all(option.doc for option in described.options)
     required = [option.name for option in described.options if option.required]
-    assert required == {"static": ["weights"], "single_task": ["task"]}.get(name, [])
+    assert required == {
+        "static": ["weights"],
+        "single_task": ["task"],
+        "frozen": ["trajectory"],
+        "torchjd": ["aggregator"],
+    }.get(name, [])
 
 
 def test_no_entry_points_of_the_group_are_needed():

@@ -1,13 +1,49 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
+import strategies
+from strategies.testing import CHECKS
 from study import cli
 
 FAST = ["--set", "corpus.options={num_speakers: 12, utterances_per_speaker: 8}", "--set", "training.epochs=1"]
+
+
+PLUGIN = """
+from strategies import Strategy
+from strategies.options import Range
+
+class Powers(Strategy):
+    summary = "powers"
+{}
+    def __init__(self, num_tasks, *, power=1):
+        super().__init__(num_tasks)
+        self.power = power
+
+    def weights(self, losses):
+        return (1 + losses.detach()) ** self.power
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Return a function that installs a strategy: its name, and lines of the class."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(name, lines, group="study.strategies"):
+        (tmp_path / f"plugin_{name}.py").write_text(PLUGIN.format(lines))
+        monkeypatch.delitem(sys.modules, f"plugin_{name}", raising=False)
+        info = tmp_path / f"plugin_{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: plugin-{name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = plugin_{name}:Powers\n")
+
+    return install
 
 
 def call(capsys, *arguments):
@@ -36,6 +72,7 @@ def test_help_names_every_command(capsys):
         "sync",
         "ui",
         "strategies",
+        "new",
         "definitions",
         "corpus",
         "doctor",
@@ -68,6 +105,110 @@ def test_strategies_definitions_and_studies_are_listed(capsys):
     assert "https://arxiv.org/abs/1711.02257" in call(capsys, "strategies", "gradnorm")[1]
     assert "weighting" in call(capsys, "definitions")[1].splitlines()
     assert "grid: {step: 0.1}" in call(capsys, "definitions", "weighting")[1]
+
+
+def test_the_table_of_strategies_says_what_each_is_and_no_row_is_folded_when_piped(capsys):
+    code, out, err = call(capsys, "strategies")
+    header, _, *rows = [line for line in out.splitlines() if line.strip()]
+    assert (code, err) == (0, "")
+    assert header.split() == ["strategy", "kind", "passes", "weights", "tunes", "paper", "same", "as"]
+    assert [row.split()[0] for row in rows] == strategies.names()
+    assert "…" not in out
+
+
+@pytest.mark.parametrize("width", [60, 100, 120])
+def test_a_table_is_folded_between_words_and_no_name_is_cut(capsys, monkeypatch, width):
+    from study import screen
+
+    rows = [
+        ["uncertainty_plus", "2018", "1 / (2 sigma^2), free", "temperature, entropy, learning_rate", "-"],
+        ["imtl_g", "2021", "sum 1, may be negative", "-", "T=2: nash_mtl, fairgrad, config, aligned_mtl"],
+        ["gradnorm", "2018", "1 backward + (T - 1) partial backwards", "alpha, learning_rate", "any T: another"],
+    ]
+    monkeypatch.setattr(screen, "_console", lambda: Console(width=width))
+    screen.print_table(["strategy", "year", "weights", "tunes", "same as"], rows, words=["weights"])
+    out = capsys.readouterr().out
+    assert {word for row in rows for cell in row for word in cell.split()} <= set(out.split())
+    assert width == 60 or max(map(len, out.splitlines())) <= width
+
+
+def test_one_strategy_is_shown_in_full(capsys):
+    described = strategies.describe("gradnorm")
+    code, out, err = call(capsys, "strategies", "gradnorm")
+    assert (code, err) == (0, "")
+    assert described.reference in out
+    assert "option alpha = 1.5" in out
+    assert "1.5 as in the paper's experiments on NYUv2" in " ".join(out.split())
+    assert re.search(f"^kind +{described.kind}$", out, re.MULTILINE)
+    assert "Args:" not in out
+    assert ":math:" not in out
+    assert call(capsys, "strategies", "show", "gradnorm")[1] == out
+    for arguments in (("gradnorm", "--json"), ("--json", "gradnorm")):
+        shown = json.loads(call(capsys, "strategies", *arguments)[1])
+        assert (shown["name"], shown["passes"]) == ("gradnorm", described.passes)
+
+
+def test_a_required_option_and_a_range_to_search_are_shown(capsys, plugin):
+    plugin("searched", "    tunable = {'power': Range(0.1, 10, log=True)}\n")
+    assert "option weights (must be given)" in call(capsys, "strategies", "static")[1]
+    assert "option power = 1   worth searching: 0.1..10 (log)" in call(capsys, "strategies", "searched")[1]
+    row = next(line for line in call(capsys, "strategies")[1].splitlines() if line.startswith(" searched"))
+    assert row.split()[-3:] == ["power", "-", "-"]
+    assert call(capsys, "strategies")[1].endswith("plug-ins: searched (from plugin-searched)\n")
+
+
+def test_broken_and_clashing_plug_ins_get_a_line_each_and_the_others_are_listed(capsys, plugin):
+    plugin("broken", "    1 / 0\n")
+    plugin("equal", "")
+    code, out, err = call(capsys, "strategies")
+    listed = {line.split()[0] for line in out.splitlines() if line.strip()}
+    assert code == 0
+    assert {"equal", "gradnorm"} <= listed
+    assert "broken" not in listed
+    assert len(err.splitlines()) == 2
+    assert all(line.startswith("study: strategy '") for line in err.splitlines())
+    code, _, err = call(capsys, "plan", "weighting", "--set", "arms=[{strategy: equal}, {strategy: softmax}]")
+    assert code == 0
+    assert re.match(
+        r"study: strategy 'equal' is registered by weighting-study .* and by plugin-equal .*first is used", err
+    )
+    assert call(capsys, "plan", "weighting")[2] == ""
+    code, _, err = call(capsys, "strategies", "broken")
+    assert code == 2
+    assert "cannot be loaded: ZeroDivisionError: division by zero" in err
+
+
+def test_a_network_and_a_corpus_keep_their_names_too(capsys, plugin):
+    plugin("chae", "", group="study.networks")
+    plugin("synthetic", "", group="study.corpora")
+    code, out, err = call(capsys, "plan", "weighting", "--json")
+    assert (code, json.loads(out)["trials"]) == (0, "70")
+    assert [line.partition(" is registered by weighting-study")[0] for line in err.splitlines()] == [
+        "study: network 'chae'",
+        "study: corpus 'synthetic'",
+    ]
+
+
+def test_checking_a_class_prints_a_line_for_every_check_and_a_verdict(capsys, tmp_path, monkeypatch):
+    (tmp_path / "here.py").write_text(PLUGIN.format("    print('loud')\n"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "here", raising=False)
+    code, out, err = call(capsys, "strategies", "check", "here:Powers")
+    lines = out.splitlines()
+    assert code == 0, out + err
+    assert "loud" not in out
+    assert re.fullmatch(r"here:Powers keeps the contract of a strategy: \d+ ok(, \d+ not applicable)?", lines[-1])
+    assert "ok      resumes exactly" in lines
+    assert len(lines) == len(CHECKS) + 2
+
+    code, out, err = call(capsys, "strategies", "check", "here:Powers", "--option", "power=200")
+    assert code == 1
+    assert re.search(r"^FAILED  survives degenerate losses: .*no finite value$", out, re.MULTILINE)
+    assert re.search(r"breaks the contract of a strategy: \d+ ok, \d+ failed", out)
+    assert "survives degenerate losses: Losses that are zero, equal" in err
+    verdicts = json.loads(call(capsys, "strategies", "check", "here:Powers", "--json")[1])
+    assert {"check", "outcome", "reason", "proves"} == set(verdicts[0])
+    assert call(capsys, "strategies", "check", "gradnorm", "--option", "alpha=0.5")[0] == 0
 
 
 def test_an_empty_home_has_no_studies(capsys, tmp_path):
@@ -197,6 +338,19 @@ MISTAKES = {
     ("show", "nothing"): r"unknown study 'nothing'",
     ("report", "nothing"): r"unknown study 'nothing'",
     ("sync", "nothing"): r"unknown study 'nothing'",
+    ("strategies", "check", "sofmax"): r"unknown strategy 'sofmax' .*did you mean 'softmax'\?; a class of your own is",
+    ("strategies", "check", "nowhere.at.all:Mine"): r"there is no module 'nowhere' here",
+    ("strategies", "check", "strategies.static:EqualWeigthing"): r"has no class .*did you mean 'EqualWeighting'\?",
+    (
+        "strategies",
+        "check",
+        "study.errors:StudyError",
+    ): r"is <class .*>, which is not a subclass of strategies.Strategy",
+    ("strategies", "check", "gradnorm", "--option", "alhpa=1"): r"unknown option .*'alhpa' .*did you mean 'alpha'\?",
+    ("strategies", "check", "gradnorm", "--option", "alpha"): r"--option alpha: expected KEY=VALUE, such as --option",
+    ("strategies", "check", "gradnorm", "--option", "alpha=-1"): r"GradNorm cannot be built: option 'alpha' is -1",
+    ("new", "strategy", "gradnorm"): r"there is a strategy 'gradnorm' already, from weighting-study",
+    ("new", "strategy", "My-Method"): r"'My-Method' cannot be the name of a strategy: .*did you mean 'my_method'\?",
     ("strategies", "sofmax"): r"unknown strategy 'sofmax' .*did you mean 'softmax'\?",
     ("definitions", "weighing"): r"unknown definition 'weighing' .*did you mean 'weighting'\?",
     ("corpus", "prepare", "ravdess"): r"corpus 'ravdess' needs its folder: add --root FOLDER",
@@ -212,8 +366,6 @@ def test_a_mistake_is_one_line_on_standard_error_and_exit_code_two(capsys, tmp_p
     assert (code, out) == (2, "")
     lines = [line for line in err.splitlines() if line.startswith("study: ")]
     assert len(lines) == 1
-    import re
-
     assert re.search(message, lines[0]), lines[0]
 
 

@@ -1,0 +1,135 @@
+"""Any aggregator of TorchJD (Quinton and Rey, 2024) as a strategy."""
+
+import inspect
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from strategies.balancing import GradientBalancing, Place
+from strategies.base import TaskFacts
+from strategies.draws import Draws
+from strategies.errors import StrategyError, unknown
+
+INSTALL = 'pip install "weighting-study[jd]"'
+
+
+class TorchJDAggregation(GradientBalancing):
+    """Let an aggregator of TorchJD make the step: what this project has no method of its own for, or to check one.
+
+    Where the aggregator gives weights, the heads get them as with every other method; where it gives only a step, as
+    ``GradDrop`` and ``TrimmedMean``, every weight is 1. The aggregator is stored whole in checkpoints, because the
+    ``state_dict`` of several does not hold all that they remember. It draws random numbers from the trial's seed and
+    the step, not from the global generator. Errors of the aggregator, such as that of ``NashMTL`` for gradients that
+    are all zero, stop the trial in one line.
+
+    The gradients are collected one task after the other (in TorchJD's words with ``parallel_chunk_size=1``), which
+    recurrent layers on a GPU need.
+
+    Args:
+        num_tasks: number of tasks T.
+        aggregator: name of a class in ``torchjd.aggregation``, such as ``Krum`` or ``PCD``.
+        options: its arguments; the number of tasks is filled in where one is asked for.
+        at: ``parameters`` or ``features``.
+
+    Reference:
+        Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024. https://arxiv.org/abs/2406.16232;
+        https://torchjd.org/stable/docs/aggregation/
+
+    Raises:
+        StrategyError: TorchJD or one of its solvers is not installed, no such aggregator, or an option it refuses.
+    """
+
+    summary = "any aggregator of TorchJD, by name"
+    reference = "Quinton and Rey, Jacobian Descent, 2024, https://arxiv.org/abs/2406.16232, https://torchjd.org"
+    year = 2024
+    weight_scale = "the aggregator's"
+    weighs_trunk = False
+
+    def __init__(
+        self,
+        num_tasks: int,
+        *,
+        aggregator: str,
+        options: Mapping[str, Any] | None = None,
+        at: Place = "parameters",
+    ) -> None:
+        super().__init__(num_tasks, at=at)
+        self.aggregator = aggregator
+        self.options = dict(options or {})
+        # In a list: as a submodule its incomplete state would join that of the strategy.
+        self._aggregators = [_build(aggregator, self.options, num_tasks)]
+        self.draws = Draws()
+
+    def setup(self, tasks: Sequence[TaskFacts], seed: int) -> None:  # noqa: ARG002
+        """Seed the aggregator's random numbers."""
+        self.draws.seed = seed
+
+    def aggregate(self, gradients: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Return the aggregator's step and its weights, or weights of 1 where it has none."""
+        aggregator = self._aggregators[0]
+        devices = [gradients.device] if gradients.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(int(self.draws.numpy().integers(np.iinfo(np.int64).max)))
+            try:
+                if hasattr(aggregator, "weighting"):
+                    weights = aggregator.weighting(gradients).detach()
+                    return weights @ gradients, weights
+                return aggregator(gradients).detach(), torch.ones_like(gradients[:, 0])
+            except Exception as failure:
+                raise StrategyError(f"torchjd: {self.aggregator}: {failure}") from failure
+
+    def after_step(self, recompute: Callable[[], Tensor]) -> None:  # noqa: ARG002
+        """Go on to the next draw."""
+        self.draws.advance()
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """Return the aggregator as bytes, for ``state_dict``."""
+        content = io.BytesIO()
+        torch.save(self._aggregators[0], content)
+        return {"aggregator": torch.frombuffer(bytearray(content.getvalue()), dtype=torch.uint8)}
+
+    def set_extra_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to the aggregator of a checkpoint, which is trusted like the program that wrote it."""
+        content = io.BytesIO(state["aggregator"].cpu().numpy().tobytes())
+        self._aggregators = [torch.load(content, map_location=self.last_weights.device, weights_only=False)]
+
+    @classmethod
+    def example_options(cls, num_tasks: int) -> dict[str, object]:  # noqa: ARG003
+        """Return an aggregator without a solver of its own."""
+        return {"aggregator": "AlignedMTL"}
+
+
+def aggregators() -> dict[str, type]:
+    """Return the aggregators of the installed TorchJD by name.
+
+    Raises:
+        StrategyError: TorchJD is not installed.
+    """
+    try:
+        import torchjd.aggregation as package
+    except ImportError:
+        raise StrategyError(f"TorchJD is not installed: {INSTALL}") from None
+    abstract = {"Aggregator", "WeightedAggregator", "GramianWeightedAggregator"}
+    classes = {name: getattr(package, name) for name in package.__all__ if name not in abstract}
+    return {name: each for name, each in classes.items() if issubclass(each, package.Aggregator)}
+
+
+def _build(name: str, options: Mapping[str, Any], num_tasks: int) -> Any:  # noqa: ANN401  (a class of an optional package)
+    known = aggregators()
+    if name not in known:
+        raise StrategyError(unknown("aggregator of TorchJD", str(name), known))
+    parameters = inspect.signature(known[name]).parameters
+    for option in options:
+        if option not in parameters:
+            raise StrategyError(unknown(f"option of {name}", option, parameters))
+    given = {"n_tasks": num_tasks, **options} if "n_tasks" in parameters else dict(options)
+    try:
+        return known[name](**given)
+    except ImportError as failure:
+        raise StrategyError(f"{name} needs a package that is not installed ({failure}): {INSTALL}") from None
+    except (TypeError, ValueError) as refusal:
+        raise StrategyError(f"{name}: {refusal}") from None
