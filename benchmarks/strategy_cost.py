@@ -1,127 +1,301 @@
-"""Time of a training step under each strategy, as a ratio to the same step with a plain summed loss.
+"""Time and memory of a training step under each strategy, as a ratio to the same step with a plain summed loss.
 
-    OMP_NUM_THREADS=1 python benchmarks/strategy_cost.py
+    OMP_NUM_THREADS=1 python benchmarks/strategy_cost.py [--preset paper --tasks 5 ...]
 
-A step is forward pass, backward pass and Adam on the ``small`` audio network and two tasks. All steps run on the same
-batch and in turn: in every round each strategy takes one step, and so does the plain sum, in an order that changes from
-round to round. The figure is the median over rounds of strategy / plain of that round; the plain sum is also timed
-against itself, which shows the noise.
+All steps are on the same network and batch and in turn: in every round each candidate takes one step, and so does the
+plain sum, in an order that changes from round to round. A figure is the median over rounds of candidate / plain of that
+round, with a 95 % interval of that median; the plain sum is also timed against itself, which shows the noise. Beside
+each strategy: the same passes without any method (its bound), and TorchJD's own engine for the same method.
+
+Peak memory is that of parameters, Adam, what the method remembers and the most that a step has alive at a time, taken
+in a pass of its own: on a GPU from PyTorch's allocator, on a CPU from the allocations that PyTorch's profiler sees.
 """
 
 import argparse
+import contextlib
+import importlib.util
+import json
 import math
 import random
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from strategy_steps import (
+    AGAIN,
+    PEER_TARGET,
+    PLAIN,
+    TASKS,
+    Bench,
+    Candidate,
+    make_batch,
+    peers,
+    references,
+    size_of,
+    torchjd_parameters,
+    variants,
+)
 
 import strategies
-from strategies import Shared, Strategy
 from trainables import networks
-from trainables.batch import SAMPLES_PER_FRAME, Batch
-from trainables.tasks import Task, task_loss
 
-TASKS = (Task("emotion", ("angry", "happy", "neutral", "sad")), Task("gender", ("female", "male")))
-TARGETS = {"gradnorm": 1.25}
-LOSS_ONLY_TARGET = 1.03
+WARM_UP = 3
+COLUMNS = ("candidate", "ms/step", "ratio", "95 %", "target", "bound", "/ bound", "memory", "TorchJD ms", "/ TorchJD")
+COLUMNS += ("TorchJD memory", "miss")
 
 
-class PlainSum:
-    """What everybody writes without strategies: ``sum(losses).backward()``."""
+@dataclass
+class Figure:
+    """What was found of one candidate; ratios are medians over rounds.
 
-    def parameters(self) -> Iterable[nn.Parameter]:
-        """Return nothing: a sum has no parameters."""
-        return ()
+    Attributes:
+        milliseconds: median time of a step.
+        ratio: over the plain sum, with ``interval``, 95 % for that median.
+        megabytes: peak memory; ``memory`` is its ratio to the plain sum's.
+        to_bound, to_peer: over the same passes without a method, and over TorchJD.
+        misses: the targets that the median is above; with a question mark where its interval reaches down to one.
+    """
 
-    def backward(self, losses: list[Tensor]) -> None:
-        """Backward of the sum."""
-        sum(losses[1:], start=losses[0]).backward()  # type: ignore[no-untyped-call]
-
-
-def make_batch(num_utterances: int, seconds: float) -> Batch:
-    """Return utterances of noise with random labels."""
-    generator = torch.Generator().manual_seed(0)
-    num_frames = math.ceil(25 * seconds)
-    labels = {task.name: torch.randint(task.num_outputs, (num_utterances,), generator=generator) for task in TASKS}
-    audio = torch.randn(num_utterances, num_frames * SAMPLES_PER_FRAME, generator=generator) / 10
-    return Batch(torch.full((num_utterances,), num_frames), labels, audio=audio)
-
-
-def make_step(strategy: Strategy | PlainSum, batch: Batch) -> Callable[[], None]:
-    """Return a function that takes one training step of a fresh network, the same for every strategy."""
-    torch.manual_seed(0)
-    network = networks.create("chae", preset="small", modalities=("audio",), tasks=TASKS)
-    groups: list[dict[str, object]] = [{"params": list(network.parameters())}]
-    if own := list(strategy.parameters()):
-        groups.append({"params": own, "weight_decay": 0.0})
-    optimizer = torch.optim.Adam(groups, lr=1e-4)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        features = network.features(batch)
-        outputs = network.predict(features)
-        losses = [task_loss(task, outputs[task.name], batch.labels[task.name], None) for task in TASKS]
-        if isinstance(strategy, PlainSum):
-            strategy.backward(losses)
-            optimizer.step()
-            return
-        shared = Shared(network.shared_parameters(), network.last_shared_layer(), features)
-        strategy.backward(torch.stack(losses), shared)
-        optimizer.step()
-        strategy.after_step(lambda: torch.zeros(len(TASKS)))
-
-    return step
+    name: str
+    milliseconds: float
+    ratio: float
+    interval: tuple[float, float]
+    megabytes: float
+    memory: float
+    target: float | None = None
+    bound: str | None = None
+    bound_target: float | None = None
+    to_bound: float | None = None
+    peer: str | None = None
+    to_peer: float | None = None
+    misses: list[str] = field(default_factory=list)
 
 
-def make_steps(batch: Batch) -> dict[str, Callable[[], None]]:
-    """Return the step of every strategy there is, by name, and that of the plain sum twice."""
-    steps = {"plain sum": make_step(PlainSum(), batch), "plain sum again": make_step(PlainSum(), batch)}
-    for name in strategies.names():
-        strategy = strategies.create(name, len(TASKS), **strategies.load(name).example_options(len(TASKS)))
-        strategy.setup([task.facts for task in TASKS], seed=0)
-        steps[name] = make_step(strategy, batch)
-    return steps
-
-
-def measure(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+def measure(candidates: Sequence[Candidate], rounds: int, device: torch.device) -> dict[str, list[float]]:
     """Return the seconds of every step, by name, after three rounds of warming up."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    order = list(steps)
-    for number in range(rounds + 3):
+    seconds: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
+    order = list(candidates)
+    for number in range(rounds + WARM_UP):
         random.Random(number).shuffle(order)
-        for name in order:
-            start = time.perf_counter()
-            steps[name]()
-            if number >= 3:
-                seconds[name].append(time.perf_counter() - start)
+        for candidate in order:
+            taken = timed(candidate.step, device)
+            if number >= WARM_UP:
+                seconds[candidate.name].append(taken)
     return seconds
 
 
-def report(seconds: dict[str, list[float]]) -> str:
-    """Return the table."""
-    lines = [f"{'strategy':<16} {'ms/step':>8} {'ratio':>7} {'fastest':>8} {'target':>7}"]
-    plain = seconds["plain sum"]
-    for name, own in seconds.items():
-        ratio = statistics.median(mine / base for mine, base in zip(own, plain, strict=True))
-        target = "" if name.startswith("plain") else f"{TARGETS.get(name, LOSS_ONLY_TARGET):.2f}"
-        line = (
-            f"{name:<16} {statistics.median(own) * 1e3:>8.2f} {ratio:>7.3f} {min(own) / min(plain):>8.3f} {target:>7}"
-        )
-        lines.append(line.rstrip())
-    return "\n".join(lines)
+def timed(step: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that a step takes."""
+    finish = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    finish()
+    start = time.perf_counter()
+    step()
+    finish()
+    return time.perf_counter() - start
+
+
+def peak_of_step(bench: Bench, step: Callable[[], object]) -> int:
+    """Return the most bytes that a step has alive at a time, beyond what was there before it; gradients included."""
+    bench.optimizer.zero_grad(set_to_none=True)
+    if bench.device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]")
+    return peak([size for _, size in changes])
+
+
+def peak(changes: Sequence[int]) -> int:
+    """Return the largest running sum.
+
+    >>> peak([3, 4, -3, 2])
+    7
+    """
+    largest = total = 0
+    for change in changes:
+        total += change
+        largest = max(largest, total)
+    return largest
+
+
+def peaks(bench: Bench, candidates: Sequence[Candidate]) -> dict[str, int]:
+    """Return the peak memory of every candidate: parameters, Adam, what it remembers, and the step's own."""
+    fixed = size_of(bench.network.state_dict()) + sum(map(size_of, bench.optimizer.state.values()))
+    return {each.name: fixed + peak_of_step(bench, each.step) + each.own_bytes() for each in candidates}
+
+
+def median_of_ratios(own: Sequence[float], base: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Return the median over rounds of own / base and its 95 % interval (order statistics).
+
+    >>> median_of_ratios([2.0, 3.0, 4.0], [1.0, 1.0, 1.0])
+    (3.0, (2.0, 4.0))
+    """
+    ratios = sorted(mine / its for mine, its in zip(own, base, strict=True))
+    half = 0.98 * math.sqrt(len(ratios))
+    low, high = math.floor(len(ratios) / 2 - half), math.ceil(len(ratios) / 2 + half)
+    return statistics.median(ratios), (ratios[max(low, 0)], ratios[min(high, len(ratios) - 1)])
+
+
+def figures(
+    candidates: Sequence[Candidate], seconds: dict[str, list[float]], memory: dict[str, int]
+) -> dict[str, Figure]:
+    """Return what was found of each candidate, by name."""
+    return {candidate.name: _figure(candidate, seconds, memory) for candidate in candidates}
+
+
+def _figure(candidate: Candidate, seconds: dict[str, list[float]], memory: dict[str, int]) -> Figure:
+    own, name = seconds[candidate.name], candidate.name
+    ratio, interval = median_of_ratios(own, seconds[PLAIN])
+    found = Figure(
+        name,
+        statistics.median(own) * 1e3,
+        ratio,
+        interval,
+        memory[name] / 1e6,
+        memory[name] / memory[PLAIN],
+        candidate.target,
+        candidate.bound,
+        candidate.bound_target,
+        peer=candidate.peer if candidate.peer in seconds else None,
+    )
+    held = [("ratio", candidate.target, ratio, interval)] if candidate.target else []
+    if found.bound:
+        found.to_bound, within = median_of_ratios(own, seconds[found.bound])
+        held += [("bound", found.bound_target, found.to_bound, within)] if found.bound_target else []
+    if found.peer:
+        found.to_peer, within = median_of_ratios(own, seconds[found.peer])
+        held.append(("TorchJD", PEER_TARGET, found.to_peer, within))
+    found.misses = [
+        label + ("?" if low <= target else "") for label, target, value, (low, _) in held if value > target
+    ]
+    return found
+
+
+def table(found: dict[str, Figure], markdown: bool) -> str:
+    """Return the table, with TorchJD's steps beside those of the strategies."""
+    beside = {figure.peer for figure in found.values()}
+    rows = [_row(figure, found) for name, figure in found.items() if name not in beside]
+    if markdown:
+        lines = [f"| {' | '.join(row)} |" for row in [COLUMNS, *rows]]
+        return "\n".join([lines[0], "|" + "---|" + "---:|" * (len(COLUMNS) - 2) + "---|", *lines[1:]])
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [COLUMNS, *rows]
+    )
+
+
+def _row(figure: Figure, found: dict[str, Figure]) -> list[str]:
+    target = f"{figure.target:.2f}" if figure.target else ""
+    if figure.bound_target:
+        target = f"{figure.bound_target:.2f} x bound"
+    peer = found[figure.peer] if figure.peer else None
+    return [
+        figure.name,
+        f"{figure.milliseconds:.1f}",
+        f"{figure.ratio:.3f}",
+        f"{figure.interval[0]:.3f}-{figure.interval[1]:.3f}",
+        target,
+        f"{found[figure.bound].ratio:.3f}" if figure.bound else "",
+        f"{figure.to_bound:.3f}" if figure.to_bound else "",
+        f"{figure.memory:.2f}",
+        f"{peer.milliseconds:.1f}" if peer else "",
+        f"{figure.to_peer:.3f}" if figure.to_peer else "",
+        f"{peer.memory:.2f}" if peer else "",
+        f"**miss: {', '.join(figure.misses)}**" if figure.misses else "",
+    ]
+
+
+def torchjd_chunk(bench: Bench) -> int | None:
+    """Return the faster of TorchJD's ways through the trunk: all tasks at once (None), or one by one (1)."""
+    from torchjd.aggregation import Sum
+
+    if bench.device.type == "cuda":
+        return 1  # recurrent layers on a GPU allow no other
+    ways: dict[int | None, list[float]] = {None: [], 1: []}
+    for _ in range(4):
+        for chunk, seconds in ways.items():
+
+            def step(chunk: int | None = chunk) -> None:
+                bench.take(lambda: torchjd_parameters(bench, Sum(), chunk), bench.optimizer)
+
+            seconds.append(timed(step, bench.device))
+    return min(ways, key=lambda chunk: min(ways[chunk]))
+
+
+def collect(bench: Bench, names: Sequence[str]) -> tuple[list[Candidate], list[str]]:
+    """Return all candidates, and a line for everything that is not among them."""
+    found, notes = variants(bench, names)
+    wanted = {PLAIN, AGAIN, *(candidate.bound for candidate in found)}
+    candidates = [each for each in references(bench) if each.name in wanted or each.bound is None and "bare" in each.name]
+    if importlib.util.find_spec("torchjd") is None:
+        return candidates + found, [*notes, "TorchJD is not installed: its columns are empty"]
+    chunk = torchjd_chunk(bench)
+    notes.append(f"TorchJD sends the tasks through the trunk {'one by one' if chunk else 'all at once'}")
+    theirs, more = peers(bench, found, chunk)
+    return candidates + found + theirs, notes + more
+
+
+def make_bench(arguments: argparse.Namespace) -> Bench:
+    """Return network and batch as asked for."""
+    tasks, modalities = TASKS[: arguments.tasks], arguments.modalities.split(",")
+    size = networks.input_settings("chae", arguments.preset).frame_size
+    batch = make_batch(tasks, arguments.batch, arguments.seconds, modalities, size)
+    return Bench(
+        tasks, batch.to(torch.device(arguments.device)), arguments.preset, modalities, precision=arguments.precision
+    )
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=("small", "paper"), default="small")
+    parser.add_argument("--tasks", type=int, choices=range(1, len(TASKS) + 1), default=2)
+    parser.add_argument("--modalities", choices=("audio", "video", "audio,video"), default="audio")
+    parser.add_argument("--batch", type=int, default=16, help="utterances; two or more where a task is a regression")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of an utterance")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--strategies", help="names, with commas between them; all by default")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--markdown", action="store_true", help="print a table for a page")
+    return parser.parse_args(argv)
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--batch", type=int, default=16, help="utterances")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of an utterance")
-    arguments = parser.parse_args()
-    print(report(measure(make_steps(make_batch(arguments.batch, arguments.seconds)), arguments.rounds)))
+    arguments = parse()
+    names = arguments.strategies.split(",") if arguments.strategies else strategies.names()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch on vmap, cvxpy on solvers: said once, by TorchJD's ways only
+        bench = make_bench(arguments)
+        candidates, notes = collect(bench, names)
+        seconds = measure(candidates, arguments.rounds, bench.device)
+        memory = peaks(bench, candidates)
+    found = figures(candidates, seconds, memory)
+    print(table(found, arguments.markdown))
+    print("\n".join(["", f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {arguments.rounds} rounds", *notes]))
+    if arguments.json:
+        options = {name: str(value) for name, value in vars(arguments).items()}
+        content = {"options": options, "torch": torch.__version__, "notes": notes}
+        content["figures"] = [asdict(figure) for figure in found.values()]
+        arguments.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ class Training(Part):
     gamma: float = Field(default=0.1, gt=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     class_weights: bool = False
+    diagnose_every: int | None = Field(default=None, ge=0, description="steps; None: once an epoch, 0: never")
 
 
 class Grid(Part):
@@ -169,6 +170,7 @@ class Definition(Part):
         """Hash of everything that decides a number: equal identities give equal results."""
         content = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
         content["corpus"].pop("root")
+        content["training"].pop("diagnose_every")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -261,14 +263,26 @@ def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
     return content
 
 
-def _assignment(text: str) -> tuple[list[str], Any]:
+def parse_options(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the options that ``--option KEY=VALUE`` gives, values read as YAML.
+
+    >>> parse_options(["alpha=0.5", "initial_loss=chance"])
+    {'alpha': 0.5, 'initial_loss': 'chance'}
+
+    Raises:
+        DefinitionError: not KEY=VALUE, or a value that is not YAML.
+    """
+    return {".".join(path): value for path, value in (_assignment(text, "--option", "alpha=0.5") for text in texts)}
+
+
+def _assignment(text: str, flag: str = "--set", example: str = "training.epochs=20") -> tuple[list[str], Any]:
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
-        raise DefinitionError(f"--set {text}: expected KEY=VALUE, such as --set training.epochs=20")
+        raise DefinitionError(f"{flag} {text}: expected KEY=VALUE, such as {flag} {example}")
     try:
         return path.strip().split("."), yaml.safe_load(value)
     except yaml.YAMLError:
-        raise DefinitionError(f"--set {text}: the value is not YAML") from None
+        raise DefinitionError(f"{flag} {text}: the value is not YAML") from None
 
 
 def _nested(path: Sequence[str], value: object) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class Arm:
         options: of the strategy.
         family: the method it counts as; all points of the static grid are one method.
         static_weights: its weights if they never change, else None.
+        may_be_clock: whether its strategy says that its weights may follow the number of steps; the diagnosis of a
+            study then measures how well that fits.
     """
 
     arm: str
@@ -36,6 +38,7 @@ class Arm:
     options: dict[str, Any]
     family: str
     static_weights: tuple[float, ...] | None
+    may_be_clock: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,8 @@ def _single_arm(entry: definitions.Arm, tasks: Sequence[Task]) -> Arm:
     except StrategyError as refusal:
         raise DefinitionError(f"arms: {refusal}") from None
     fixed = _fixed_weights(strategy) if strategy.is_static else None
-    return Arm(name, name, entry.strategy, dict(entry.options), GRID_FAMILY if fixed else name, fixed)
+    family = GRID_FAMILY if fixed else name
+    return Arm(name, name, entry.strategy, dict(entry.options), family, fixed, strategy.may_be_clock)
 
 
 def _fixed_weights(strategy: Strategy) -> tuple[float, ...]:

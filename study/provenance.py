@@ -67,6 +67,7 @@ def lock(plan: Plan, store: Store) -> dict[str, Any]:
                 "family": arm.family,
                 "options": arm.options,
                 "static_weights": None if arm.static_weights is None else list(arm.static_weights),
+                "may_be_clock": arm.may_be_clock,
             }
             for arm in plan.arms
         ],

@@ -226,7 +226,12 @@ def load_results(folder: StudyFolder) -> Results:
 
 def _arms_frame(arms: list[dict[str, Any]]) -> pd.DataFrame:
     entries = [
-        {**arm, "is_static": arm["static_weights"] is not None, "static_weights": _as_tuple(arm["static_weights"])}
+        {
+            **arm,
+            "is_static": arm["static_weights"] is not None,
+            "static_weights": _as_tuple(arm["static_weights"]),
+            "may_be_clock": arm.get("may_be_clock", False),  # older locks do not say
+        }
         for arm in arms
     ]
     return pd.DataFrame(entries)

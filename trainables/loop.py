@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from strategies import Shared, Strategy
 from trainables.batch import Batch
+from trainables.diagnostics import Diagnostics, GradientProbe, gradient_probe
 from trainables.errors import TrainingError
 from trainables.networks.base import Network
 from trainables.tasks import Task, task_loss
@@ -37,6 +38,8 @@ class TrainingSettings:
         gamma: factor of the ``step`` schedule.
         precision: ``auto`` (bfloat16 autocast on a GPU that has it), ``float32`` or ``bfloat16``.
         class_weights: weigh the classes of each task inversely to their frequency in training.
+        diagnose_every: steps between two probes of the tasks' gradients, of which the first comes after half as many;
+            None is once an epoch, in its middle, and 0 never. A probe changes no other number of a trial.
     """
 
     epochs: int = 10
@@ -51,6 +54,7 @@ class TrainingSettings:
     gamma: float = 0.1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     class_weights: bool = False
+    diagnose_every: int | None = None
 
 
 @dataclass
@@ -60,6 +64,7 @@ class Learner:
     Attributes:
         class_weights: task -> weights ``(C,)`` of its classes, for the tasks that have any.
         step: optimizer steps taken so far.
+        steps_per_epoch: steps that an epoch will have; where it is not told, a probe once an epoch does not take place.
     """
 
     network: Network
@@ -71,22 +76,43 @@ class Learner:
     device: torch.device
     class_weights: Mapping[str, Tensor] = field(default_factory=dict)
     step: int = 0
+    steps_per_epoch: int = 0
 
     def __post_init__(self) -> None:
-        self._shared = Shared(self.network.shared_parameters(), self.network.last_shared_layer())
+        shared = self.network.shared_parameters()
+        known = {id(parameter) for parameter in shared}
+        heads = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
+        self._shared = Shared(shared, self.network.last_shared_layer(), heads=heads)
 
     def shared(self, features: Tensor) -> Shared:
         """Return the shared part of the network with the features ``(N, F)`` of the current micro-batch."""
         return replace(self._shared, features=features)
 
+    @property
+    def probe_is_due(self) -> bool:
+        """Whether the gradients are to be measured before the next step."""
+        wanted = self.settings.diagnose_every
+        every = self.steps_per_epoch if wanted is None else wanted
+        return every > 0 and self.step % every == every // 2
+
 
 @dataclass(frozen=True)
 class EpochOutcome:
-    """What one epoch of training gave: mean losses by task, seconds, and optimizer steps."""
+    """What one epoch of training gave.
+
+    Attributes:
+        losses: task -> mean loss.
+        seconds: time of training, without that of diagnostics.
+        steps: optimizer steps.
+        diagnostics: what was measured of weights and gradients, by the names of a row.
+        diagnostics_seconds: what measuring it took.
+    """
 
     losses: dict[str, float]
     seconds: float
     steps: int
+    diagnostics: dict[str, float]
+    diagnostics_seconds: float
 
 
 def make_optimizer(network: Network, strategy: Strategy, settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -121,19 +147,55 @@ def train_epoch(learner: Learner, batches: Iterable[Batch]) -> EpochOutcome:
     """
     learner.network.train()
     totals, num_utterances, steps = torch.zeros(len(learner.tasks), dtype=torch.float64), 0, 0
+    diagnostics = Diagnostics([task.name for task in learner.tasks])
     start = time.perf_counter()
     for batch in batches:
-        losses = train_step(learner, batch.to(learner.device))
+        losses = _diagnosed_step(learner, batch.to(learner.device), diagnostics)
         totals += losses.double().cpu() * len(batch)
         num_utterances += len(batch)
         steps += 1
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - start - diagnostics.seconds
     means = totals / max(num_utterances, 1)
     learner.strategy.after_epoch(means.float().to(learner.device))
     learner.scheduler.step()
     return EpochOutcome(
-        {task.name: float(mean) for task, mean in zip(learner.tasks, means, strict=True)}, seconds, steps
+        losses={task.name: float(mean) for task, mean in zip(learner.tasks, means, strict=True)},
+        seconds=seconds,
+        steps=steps,
+        diagnostics=diagnostics.row(),
+        diagnostics_seconds=diagnostics.seconds,
     )
+
+
+def _diagnosed_step(learner: Learner, batch: Batch, diagnostics: Diagnostics) -> Tensor:
+    """Take one optimizer step and note its weights, and the gradients before it where a probe is due."""
+    probe = None
+    if learner.probe_is_due:
+        with diagnostics.off_the_clock():
+            # As the step itself does first: the probe then needs no more memory than a step.
+            learner.optimizer.zero_grad(set_to_none=True)
+            probe = probe_gradients(learner, batch)
+    losses = train_step(learner, batch)
+    with diagnostics.off_the_clock():
+        diagnostics.note(learner.strategy.last_weights, probe)
+    return losses
+
+
+def probe_gradients(learner: Learner, batch: Batch) -> GradientProbe | None:
+    """Measure the tasks' gradients at the last shared layer, as the step on this batch is about to see them.
+
+    A forward pass of its own, in training mode, on the first micro-batch; batch statistics and generators are put
+    back, so that the step draws the same dropout, and ``.grad`` is left alone. NaN stands for a task that no utterance
+    of the micro-batch has a label of. None if the last shared layer is frozen.
+    """
+    layer = [parameter for parameter in learner.network.last_shared_layer() if parameter.requires_grad]
+    if not layer:
+        return None
+    first = batch.split(learner.settings.accumulation)[0]
+    with _untouched(learner.network, learner.device):
+        probe = gradient_probe(_forward(learner, first)[0], layer)
+    # What a GPU still computes would be counted as time of the step: reading the answer waits for it.
+    return probe.without([not bool(task.present(first.labels[task.name]).any()) for task in learner.tasks])
 
 
 def train_step(learner: Learner, batch: Batch) -> Tensor:
@@ -146,6 +208,7 @@ def train_step(learner: Learner, batch: Batch) -> Tensor:
         losses, features = _forward(learner, micro_batch)
         mean_losses += losses.detach() * share
         learner.strategy.backward(losses, learner.shared(features), scale=share)
+    learner.strategy.before_step()
     norm = _clip(learner.network, learner.settings.clip_norm)
     _refuse_non_finite(learner, mean_losses, norm)
     learner.optimizer.step()

@@ -122,6 +122,7 @@ class Session:
         self.epoch = 0
         self.best = Best()
         self._timings: list[Row] = []
+        self._gradients: list[Row] = []
         self._saved_at = time.monotonic()
         self._data = _load_data(_data_key(specification))
         self.learner = self._build(TrainingSettings(**specification.training))
@@ -134,7 +135,18 @@ class Session:
         optimizer = make_optimizer(network, strategy, settings)
         scheduler = make_scheduler(optimizer, settings)
         weights = self._class_weights() if settings.class_weights else {}
-        return Learner(network, strategy, self.tasks, optimizer, scheduler, settings, self.device, weights)
+        steps = math.ceil(len(self._data["train"]) / settings.batch_size)
+        return Learner(
+            network,
+            strategy,
+            self.tasks,
+            optimizer,
+            scheduler,
+            settings,
+            self.device,
+            class_weights=weights,
+            steps_per_epoch=steps,
+        )
 
     def run(self) -> Iterator[Row]:
         """Train to the end; yield one row an epoch and last the final row, the only one that saw the test split.
@@ -150,9 +162,10 @@ class Session:
     def _advance(self) -> Row:
         memory.reset_peak(self.device)
         self._seed_epoch()
+        rates = self._learning_rates()
         outcome = train_epoch(self.learner, self._data["train"].epoch(self.specification.seed, self.epoch))
         self.epoch += 1
-        row = self._epoch_row(outcome)
+        row = self._epoch_row(outcome) | rates
         self._keep_best(row)
         if time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS:
             self._save()
@@ -173,23 +186,34 @@ class Session:
         row: Row = {"kind": "epoch", "epoch": self.epoch, "step": self.learner.step}
         row |= {f"train/nll/{name}": loss for name, loss in outcome.losses.items()}
         row |= self._joint_losses("train", outcome.losses) | self._scores("valid") | self._weights()
+        row |= outcome.diagnostics
         timing: Row = {
             "time/step_ms": 1000.0 * outcome.seconds / max(outcome.steps, 1),
             "time/epoch_s": outcome.seconds,
+            "time/diagnostics_s": outcome.diagnostics_seconds,
             "memory/peak_mb": memory.peak_mb(self.device),
         }
         self._timings.append(timing)
+        self._gradients.append({name: value for name, value in row.items() if name.startswith("gradient/")})
         return row | timing
 
     def _final_row(self) -> Row:
-        """Score the chosen network on the test split; weights are those at the end, costs the medians over epochs."""
+        """Score the chosen network on the test split.
+
+        Weights are those at the end of training, gradients the means and costs the medians over epochs.
+        """
         self.learner.network.load_state_dict(self.best.network)
         chosen = {name: value for name, value in self.best.row.items() if name.startswith(("train/", "valid/"))}
         costs: Row = {
             name: statistics.median(float(timing[name]) for timing in self._timings) for name in self._timings[0]
         }
         position: Row = {"kind": "final", "epoch": self.best.row["epoch"], "step": self.learner.step}
-        return position | chosen | self._scores("test") | self._weights() | costs
+        return position | chosen | self._scores("test") | self._weights() | _means(self._gradients) | costs
+
+    def _learning_rates(self) -> Row:
+        """Return the learning rates of the coming epoch; the strategy has one if it has parameters."""
+        groups = zip(("network", "strategy"), self.learner.optimizer.param_groups, strict=False)
+        return {f"learning_rate/{name}": float(group["lr"]) for name, group in groups}
 
     def _scores(self, split: str) -> Row:
         outputs = evaluate(self.learner.network, self._data[split].ordered(), self.tasks, self.device)
@@ -240,6 +264,7 @@ class Session:
             "epoch": self.epoch,
             "step": learner.step,
             "timings": self._timings,
+            "gradients": self._gradients,
             "network": learner.network.state_dict(),
             "strategy": learner.strategy.state_dict(),
             "optimizer": learner.optimizer.state_dict(),
@@ -274,12 +299,20 @@ class Session:
         learner.optimizer.load_state_dict(state["optimizer"])
         learner.scheduler.load_state_dict(state["scheduler"])
         learner.step, self.epoch, self._timings = state["step"], state["epoch"], list(state["timings"])
+        self._gradients = list(state.get("gradients", []))  # older checkpoints have none
         self.best = Best(best["joint_nll"], best["row"], best["network"])
+
+
+def _means(rows: Sequence[Row]) -> Row:
+    """Return name -> mean over the rows that have it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: statistics.fmean(float(row[name]) for row in rows if name in row) for name in names}
 
 
 def _comparable(specification: TrialSpecification) -> str:
     """Return what must agree between a checkpoint and the trial that goes on from it."""
     values = {name: value for name, value in specification.as_dict().items() if name not in {"folder", "store"}}
+    values["training"] = {name: value for name, value in values["training"].items() if name != "diagnose_every"}
     return json.dumps(values, sort_keys=True)
 
 

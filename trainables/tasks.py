@@ -147,8 +147,11 @@ def joint_loss(losses: Mapping[str, float], weights: Mapping[str, float]) -> flo
 def normalised(weights: Sequence[float]) -> list[float]:
     """Return the weights scaled to sum 1, so that methods with weights on different scales can be compared.
 
-    >>> normalised([1.0, 3.0])
-    [0.25, 0.75]
+    Negative weights count as 0, as they do for the task heads; where none is positive all are 0.
+
+    >>> normalised([1.0, 3.0]), normalised([2.0, -1.0])
+    ([0.25, 0.75], [1.0, 0.0])
     """
-    total = sum(weights)
-    return [weight / total for weight in weights] if total else [math.nan] * len(weights)
+    positive = [max(weight, 0.0) for weight in weights]
+    total = sum(positive)
+    return [weight / total for weight in positive] if total else positive

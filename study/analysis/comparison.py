@@ -11,6 +11,7 @@ from study.analysis.cost import cost_table
 from study.analysis.diagnosis import Finding, diagnose
 from study.analysis.differences import differences
 from study.analysis.front import StaticReference, front_sentences, front_table, static_reference
+from study.analysis.gradients import gradient_table
 from study.analysis.results import Results
 from study.analysis.statistics import ALPHA, seeds_needed, smallest_p
 from study.analysis.summary import (
@@ -54,6 +55,7 @@ class Comparison:
         static: the best static arm and the oracle; None without static arms that finished.
         front: the plane of per-task NLLs, see ``front_table``.
         cost: see ``cost_table``.
+        gradients: see ``gradient_table``.
         failures: trials that did not finish.
         findings: sentences about the data and the arms.
         num_finished: trials that finished.
@@ -74,6 +76,7 @@ class Comparison:
     static: StaticReference | None
     front: pd.DataFrame
     cost: pd.DataFrame
+    gradients: pd.DataFrame
     failures: pd.DataFrame
     findings: tuple[Finding, ...]
     num_finished: int
@@ -122,6 +125,7 @@ def compare(results: Results, split: str = "test") -> Comparison:
         static=static,
         front=front,
         cost=cost,
+        gradients=gradient_table(results),
         failures=failures(results),
         findings=tuple(findings),
         num_finished=int((results.trials["status"] == "finished").sum()),

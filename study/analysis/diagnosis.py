@@ -1,21 +1,21 @@
 """What went wrong or means little, said in one sentence each, with the numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations, takewhile
 
 import numpy as np
+import pandas as pd
 
+from study.analysis.clock import ClockFit, clock_fit
 from study.analysis.results import Results
 from study.analysis.summary import dynamic_arms, epoch_rows, labels, seed_values, summarise
-from study.errors import StudyError
 
 COLLAPSED_BELOW = 0.05
-"""A weight below this share of the uniform weight 1/T counts as collapsed: the task is practically not trained."""
-CLOCK_DEVIATION = 0.02
-"""Largest root mean square distance from the clock, in weight, that counts as following it."""
-CLOCK_TRAVEL = 0.05
-"""Smallest distance the weight must travel before calling it a clock means anything."""
+"""A weight that stays below this share of the uniform weight 1/T for a whole epoch counts as collapsed: the task is
+practically not trained."""
+WARM_UP_EPOCHS = 2
+"""Epochs that a method may need before it differs from equal weights: dynamic weight averaging compares two."""
 SATURATED_ABOVE = 0.99
 """An unweighted average recall above this for every arm leaves nothing to compare."""
 
@@ -35,67 +35,6 @@ class Finding:
     arms: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class ClockFit:
-    r"""How well a weight follows :math:`\mathrm{sigmoid}(\pm 2 \eta t)`.
-
-    Attributes:
-        direction: 1 if the weight grows, -1 if it shrinks.
-        deviation: root mean square distance between the weight and the clock.
-        travel: largest distance of the weight from 1/2.
-        rate_ratio: the fitted rate over :math:`2 \eta`; 1 is the clock.
-    """
-
-    direction: int
-    deviation: float
-    travel: float
-    rate_ratio: float
-
-    @property
-    def is_clock(self) -> bool:
-        """Whether the weight moved and the clock explains it."""
-        return self.travel >= CLOCK_TRAVEL and self.deviation <= CLOCK_DEVIATION
-
-
-def clock_fit(weights: Sequence[float], steps: Sequence[float], learning_rate: float) -> ClockFit:
-    r"""Compare one of two softmax weights with the trajectory that the optimizer alone would give it.
-
-    Adam moves a logit by about :math:`\eta` a step while its gradient keeps its sign. The two logits of a softmax over
-    two tasks move apart, so a weight whose gradient never changes sign follows :math:`\mathrm{sigmoid}(\pm 2 \eta t)`
-    whatever the losses are.
-
-    Args:
-        weights: the weight ``(E,)`` at E moments, between 0 and 1.
-        steps: optimizer steps done at those moments ``(E,)``.
-        learning_rate: learning rate of the logits.
-
-    >>> steps = np.arange(0, 1000, 100)
-    >>> fit = clock_fit(1 / (1 + np.exp(2 * 0.001 * steps)), steps, learning_rate=0.001)
-    >>> fit.direction, round(fit.deviation, 6), round(fit.rate_ratio, 6), fit.is_clock
-    (-1, 0.0, 1.0, True)
-
-    Raises:
-        StudyError: the lengths differ, nothing is given, or a weight is not between 0 and 1.
-    """
-    weight, step = np.asarray(weights, dtype=float), np.asarray(steps, dtype=float)
-    if weight.shape != step.shape or not weight.size:
-        raise StudyError(f"a clock fit needs as many weights as steps, got {weight.size} and {step.size}")
-    if not ((weight >= 0) & (weight <= 1)).all():
-        raise StudyError("a clock fit needs weights between 0 and 1")
-    direction = 1 if weight.mean() >= 0.5 else -1
-    clock = 1 / (1 + np.exp(-direction * 2 * learning_rate * step))
-    inside = np.clip(weight, 1e-12, 1 - 1e-12)
-    logits = np.log(inside / (1 - inside))
-    expected = direction * 2 * learning_rate * step
-    scale = float(expected @ expected)
-    return ClockFit(
-        direction,
-        float(np.sqrt(np.mean((weight - clock) ** 2))),
-        float(np.abs(weight - 0.5).max()),
-        float(expected @ logits) / scale if scale else 0.0,
-    )
-
-
 def diagnose(results: Results, split: str) -> list[Finding]:
     """Return everything that the numbers say about the arms themselves, in a fixed order."""
     checks = [collapses(results), clocks(results), twins(results), saturations(results, split), chances(results, split)]
@@ -103,86 +42,144 @@ def diagnose(results: Results, split: str) -> list[Finding]:
 
 
 def collapses(results: Results) -> list[Finding]:
-    """Find dynamic arms that end with a task's weight below 5 % of the uniform weight."""
-    names, uniform = labels(results), 1 / len(results.tasks)
-    found = []
+    """Find dynamic arms under which a task's weight stayed below 5 % of the uniform weight for a whole epoch.
+
+    Whole: the largest weight the task had at any step of the epoch is below. Rows without ``largest_weight`` are judged
+    by the weight at the end of the epoch.
+    """
+    rows, found = epoch_rows(results), []
     for task in results.tasks:
-        ends = seed_values(results, f"weight/{task}")
+        largest = _column(rows, f"largest_weight/{task}").fillna(_column(rows, f"weight/{task}"))
+        collapsed = largest < COLLAPSED_BELOW / len(results.tasks)
         for arm in dynamic_arms(results):
-            values = ends.loc[arm].dropna()
-            low = int(np.count_nonzero(values.to_numpy(dtype=float) < COLLAPSED_BELOW * uniform))
-            if low:
-                text = (
-                    f"{names[arm]} collapsed: it ends with a weight of {values.mean():.2g} on {task} (uniform is "
-                    f"{uniform:.2g}), below {COLLAPSED_BELOW:.0%} of uniform in {low} of {len(values)} seeds."
-                )
-                found.append(Finding("collapse", text, (arm,)))
+            own = rows["arm"] == arm
+            if (own & collapsed).any():
+                found.append(Finding("collapse", _collapse_text(results, arm, task, rows[own], collapsed[own]), (arm,)))
     return found
 
 
+def _collapse_text(results: Results, arm: str, task: str, rows: pd.DataFrame, collapsed: pd.Series) -> str:
+    epochs = rows.loc[collapsed].groupby("seed")["epoch"]
+    end = seed_values(results, f"weight/{task}").T[arm].mean()
+    return (
+        f"{labels(results)[arm]} collapsed: its weight on {task} stays below {COLLAPSED_BELOW:.0%} of uniform "
+        f"({1 / len(results.tasks):.2g}) for whole epochs in {len(epochs)} of {rows['seed'].nunique()} seeds, first in "
+        f"epoch {int(epochs.min().min())}, for {epochs.count().mean():.3g} epochs on average"
+        + (f"; at the end of training it is {end:.2g}." if np.isfinite(end) else ".")
+    )
+
+
+def _column(rows: pd.DataFrame, name: str) -> pd.Series:
+    return rows.get(name, pd.Series(np.nan, index=rows.index)).astype(float)
+
+
 def clocks(results: Results) -> list[Finding]:
-    """Find softmax arms over two tasks whose weight follows the number of steps and not the losses."""
-    if len(results.tasks) != 2:
+    """Find arms over two tasks whose weight follows the optimizer's steps and not the losses.
+
+    Only arms whose strategy says that it may be a clock, with rows that tell the learning rate of its parameters: of a
+    study that was run before both were recorded, no clock is claimed.
+    """
+    if len(results.tasks) != 2 or "may_be_clock" not in results.arms:
         return []
     task, names, found = results.tasks[0], labels(results), []
-    for arm in results.arms.to_dict("records"):
-        rate = _learning_rate(results, arm)
-        fits = _clock_fits(results, str(arm["arm"]), task, rate) if rate and arm["strategy"] == "softmax" else []
+    for arm in results.arms.loc[results.arms["may_be_clock"].astype(bool), "arm"]:
+        fits = _clock_fits(results, str(arm), task)
         clocked = [fit for fit in fits if fit.is_clock]
         if clocked:
             deviation = max(fit.deviation for fit in clocked)
             ratio = float(np.mean([fit.rate_ratio for fit in clocked]))
             text = (
-                f"{names[str(arm['arm'])]} is a clock in {len(clocked)} of {len(fits)} seeds: its weight on {task} "
-                f"follows sigmoid(2 x {rate:g} x steps) within {deviation:.3f} (root mean square; fitted rate "
+                f"{names[str(arm)]} is a clock in {len(clocked)} of {len(fits)} seeds: its weight on {task} follows "
+                f"{_clock_formula(results, str(arm))} within {deviation:.3f} (root mean square; fitted rate "
                 f"{ratio:.2f} of the clock's), so it is set by how long training lasts and hardly by the losses."
             )
-            found.append(Finding("clock", text, (str(arm["arm"]),)))
+            found.append(Finding("clock", text, (str(arm),)))
     return found
 
 
-def _clock_fits(results: Results, arm: str, task: str, rate: float) -> list[ClockFit]:
-    rows, column = epoch_rows(results), f"weight/{task}"
-    if column not in rows.columns or "step" not in rows.columns:
+def _clock_formula(results: Results, arm: str) -> str:
+    rows = epoch_rows(results)
+    rates = rows.loc[rows["arm"] == arm, "learning_rate/strategy"].dropna().unique()
+    return f"sigmoid(2 x {rates[0]:g} x steps)" if len(rates) == 1 else "sigmoid(2 x sum of learning rates)"
+
+
+def _clock_fits(results: Results, arm: str, task: str) -> list[ClockFit]:
+    rows = epoch_rows(results)
+    columns = [f"weight/{task}", "step", "learning_rate/strategy"]
+    if not set(columns) <= set(rows.columns):
         return []
-    rows = rows[rows["arm"] == arm].dropna(subset=[column, "step"])
+    complete = (
+        trial[columns].to_numpy(dtype=float)
+        for _, trial in rows[rows["arm"] == arm].groupby("trial", sort=False)
+        if trial[columns].notna().all(axis=None)
+    )
     return [
-        clock_fit(trial[column].clip(0, 1).tolist(), trial["step"].tolist(), rate)
-        for _, trial in rows.groupby("trial", sort=False)
+        clock_fit(weights.clip(0, 1).tolist(), np.cumsum(rates * np.diff(steps, prepend=0.0)).tolist())
+        for weights, steps, rates in (values.T for values in complete)
     ]
 
 
-def _learning_rate(results: Results, arm: Mapping[Any, Any]) -> float | None:
-    options = arm["options"] if isinstance(arm["options"], dict) else {}
-    for told in (options.get("learning_rate"), results.facts.get("learning_rate"), results.facts.get("learning rate")):
-        try:
-            rate = float(str(told))
-        except ValueError:
-            continue
-        return rate if rate > 0 else None
-    return None
-
-
 def twins(results: Results) -> list[Finding]:
-    """Find arms whose rows are equal bit for bit in every epoch of every common seed: one of the two does nothing."""
-    rows, names = epoch_rows(results), labels(results)
-    columns = [c for c in rows.columns if c.startswith(("train/", "valid/")) and not c.endswith("/weighted_nll")]
-    if not columns or rows.empty:
-        return []
-    prints: dict[str, dict[int, bytes]] = {arm: {} for arm in names}
-    for (arm, seed), trial in rows.groupby(["arm", "seed"], sort=False):
-        prints[str(arm)][int(str(seed))] = trial[["epoch", *columns]].to_numpy(dtype=float).tobytes()
+    """Find arms whose rows are equal bit for bit in every common seed: one of the two does nothing of its own.
+
+    In every epoch, or from the first one for longer than a method may need to start (``WARM_UP_EPOCHS``): equal rows
+    of the first epochs alone are what a method that compares epochs gives, and no fault.
+    """
+    prints, names = _prints(results), labels(results)
     found = []
-    for index, first in enumerate(prints):
-        for second in list(prints)[index + 1 :]:
-            common = prints[first].keys() & prints[second].keys()
-            if common and all(prints[first][seed] == prints[second][seed] for seed in common):
-                text = (
-                    f"{names[first]} and {names[second]} are twins: every epoch of their {len(common)} common "
-                    f"{'seed' if len(common) == 1 else 'seeds'} is equal bit for bit, so they trained the same network."
-                )
-                found.append(Finding("twins", text, (first, second)))
+    for first, second in combinations(prints, 2):
+        common = prints[first].keys() & prints[second].keys()
+        spans = [_equal_span(prints[first][seed], prints[second][seed]) for seed in sorted(common)]
+        apart = [span for span in spans if span.epochs < span.of]
+        if spans and (text := _twin_text(names[first], names[second], min(apart or [max(spans)]), len(common))):
+            found.append(Finding("twins", text, (first, second)))
     return found
+
+
+@dataclass(frozen=True, order=True)
+class _Span:
+    """For how many epochs two trials were equal from the start, of how many that both have, and the steps of those."""
+
+    epochs: int
+    steps: int
+    of: int
+
+
+def _prints(results: Results) -> dict[str, dict[int, list[tuple[bytes, int]]]]:
+    """Return arm -> seed -> one (bytes, steps) per epoch: everything measured on training and validation data."""
+    rows = epoch_rows(results)
+    columns = [c for c in rows.columns if c.startswith(("train/", "valid/")) and not c.endswith("/weighted_nll")]
+    prints: dict[str, dict[int, list[tuple[bytes, int]]]] = {arm: {} for arm in labels(results)}
+    if not columns or rows.empty:
+        return prints
+    steps = _column(rows, "step").fillna(0)
+    for (arm, seed), trial in rows.groupby(["arm", "seed"], sort=False):
+        values = trial[["epoch", *columns]].to_numpy(dtype=float)
+        told = [(row.tobytes(), int(step)) for row, step in zip(values, steps[trial.index], strict=True)]
+        prints[str(arm)][int(str(seed))] = told
+    return prints
+
+
+def _equal_span(first: Sequence[tuple[bytes, int]], second: Sequence[tuple[bytes, int]]) -> _Span:
+    equal = list(takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+    return _Span(len(equal), equal[-1][0][1] if equal else 0, min(len(first), len(second)))
+
+
+def _twin_text(first: str, second: str, span: _Span, num_seeds: int) -> str:
+    """Return what is to be said of two arms by the seed that told them apart first; nothing if it did soon enough."""
+    seeds = "seed" if num_seeds == 1 else "seeds"
+    steps = f" ({span.steps} steps)" if span.steps else ""
+    if span.epochs == span.of:
+        return (
+            f"{first} and {second} are twins: every epoch{steps} of their {num_seeds} common {seeds} is equal bit for "
+            "bit, so they trained the same network."
+        )
+    if span.epochs > WARM_UP_EPOCHS:
+        return (
+            f"{first} and {second} are twins for the first {span.epochs} of {span.of} epochs{steps} of their "
+            f"{num_seeds} common {seeds}, bit for bit: only what came later tells them apart."
+        )
+    return ""
 
 
 def saturations(results: Results, split: str) -> list[Finding]:

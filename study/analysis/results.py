@@ -14,13 +14,14 @@ class Results:
         title: its title for people.
         arms: one row per arm in the order of the plan: ``arm`` (id), ``label``, ``strategy``, ``family`` (the method it
             counts as), ``options`` (dict), ``is_static`` (weights fixed for the whole training), ``static_weights``
-            (tuple of T floats, or None).
+            (tuple of T floats, or None), ``may_be_clock`` (the strategy's own word that its weights may follow the
+            number of steps).
         trials: one row per trial: ``trial``, ``arm``, ``seed``, ``status`` (finished, failed, interrupted or pending),
             ``error`` (one line or None), ``seconds``.
         rows: one row per report: ``trial``, ``arm``, ``seed``, ``epoch``, ``step`` (optimizer steps so far), ``kind``
             (``"epoch"``, or ``"final"``: one per finished trial, at the checkpoint chosen on validation) and metrics
             named ``{split}/{metric}/{task}``, ``{split}/joint_nll``, ``{split}/weighted_nll``, ``weight/{task}`` (sum
-            1), ``raw_weight/{task}``, ``time/step_ms``, ``time/epoch_s``, ``memory/peak_mb``.
+            1), ``raw_weight/{task}``, ``gradient/...``, ``time/step_ms`` and the others of ``docs/rows.md``.
         tasks: names of the T tasks.
         task_kinds: task -> ``"classification"`` or ``"regression"``.
         num_classes: classification task -> number of classes.

@@ -39,6 +39,7 @@ def markdown(results: Results, comparison: Comparison, drawn: Sequence[str]) -> 
         sections.differences(comparison, drawn),
         sections.static_grid(comparison, drawn),
         sections.weights(comparison, drawn),
+        sections.gradients(comparison),
         sections.training(drawn),
         sections.diagnosis(comparison),
         sections.cost(comparison),
@@ -57,6 +58,7 @@ def tables(results: Results, comparison: Comparison) -> dict[str, pd.DataFrame]:
         "seeds": seed_table(results, comparison.split),
         "front": comparison.front,
         "cost": comparison.cost,
+        "gradients": comparison.gradients,
         "failures": comparison.failures,
     }
     if comparison.static is not None:

@@ -151,6 +151,31 @@ def weights(comparison: Comparison, drawn: Sequence[str]) -> str:
     return f"## Weights\n\n{text}\n\n{_table(['arm', *comparison.tasks], rows)}{picture}"
 
 
+def gradients(comparison: Comparison) -> str:
+    """Show how the tasks' gradients stand to each other, and whose gradient makes up the step."""
+    if comparison.gradients.empty:
+        return ""
+    order = {arm: position for position, arm in enumerate(comparison.table["arm"])}
+    measured = comparison.gradients.dropna(subset=["longest"]).sort_values("arm", key=lambda arms: arms.map(order))
+    rows = [
+        [
+            row["label"],
+            f"{row['longest']} {_times(row['norm_ratio'])}",
+            number(row["cosine"]),
+            _percent(row["conflict"]),
+            *(_percent(row[f"share/{task}"]) for task in comparison.tasks),
+        ]
+        for row in measured.to_dict("records")
+    ]
+    heads = ["arm", "longest gradient", "cosine", "conflicts", *(f"share of {task}" for task in comparison.tasks)]
+    text = (
+        "Gradients of the tasks at the last shared layer, means over epochs and seeds: the task with the longest "
+        "gradient and its ratio to the shortest, the mean cosine between two tasks, the share of pairs that point "
+        "apart (negative cosine), and each task's share of the step, weight times length."
+    )
+    return f"## Gradients\n\n{text}\n\n{_table(heads, rows)}"
+
+
 def training(drawn: Sequence[str]) -> str:
     """Show the joint loss over epochs."""
     picture = _figure(drawn, "joint_loss", "Joint loss at the fixed reference weights, mean over seeds")
@@ -226,6 +251,10 @@ def _metric_name(metric: str) -> str:
 
 def _range(low: float, high: float) -> str:
     return f"{low:+.3f} to {high:+.3f}" if math.isfinite(low) else "-"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if math.isfinite(share) else "-"
 
 
 def _times(ratio: float) -> str:

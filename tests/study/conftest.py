@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -26,12 +27,22 @@ def _arms(num_tasks: int, dynamic: tuple[str, ...]) -> list[dict]:
             "options": {},
             "is_static": True,
             "static_weights": weights,
+            "may_be_clock": False,
         }
         for weights in grid
     ]
     moving = [
-        {"arm": n, "label": n, "strategy": n, "family": n, "options": {}, "is_static": False, "static_weights": None}
-        for n in dynamic
+        {
+            "arm": name,
+            "label": name,
+            "strategy": name,
+            "family": name,
+            "options": {},
+            "is_static": False,
+            "static_weights": None,
+            "may_be_clock": name == "softmax",
+        }
+        for name in dynamic
     ]
     return static + moving
 
@@ -121,15 +132,27 @@ def _row(trial, arm, seed, epoch, kind, names, kinds, loss, chance, weight, gene
         else:
             recall = 1 - (1 - np.exp(-chance[i])) * np.clip(loss[i] / chance[i], 0, 1) + generator.normal(0, 0.005)
             row |= {f"valid/{m}/{task}": recall for m in ("uar", "accuracy", "macro_f1")}
-        row[f"weight/{task}"] = row[f"raw_weight/{task}"] = weight[i]
+        row[f"weight/{task}"] = row[f"raw_weight/{task}"] = row[f"largest_weight/{task}"] = weight[i]
+        row |= {f"gradient/norm/{task}": 1.0 + i, f"gradient/share/{task}": weight[i] * (1 + i) / _moved(weight)}
+    for i, j in combinations(range(len(names)), 2):
+        row[f"gradient/cosine/{names[i]}:{names[j]}"] = 0.25 - 0.5 * j + 0.1 * i
+        row["gradient/conflict"] = 0.5
+    if arm["static_weights"] is None:
+        row["learning_rate/strategy"] = RATE
     row["train/joint_nll"], row["valid/joint_nll"] = float(loss.mean() * 0.9), float(loss.mean())
     row["valid/weighted_nll"] = float(loss @ weight)
     slow = {"gradnorm": 1.2}.get(arm["strategy"], 1.0)
     return row | {
         "time/step_ms": 50 * slow + generator.normal(0, 0.5),
         "time/epoch_s": 2 * slow,
+        "time/diagnostics_s": 0.05,
         "memory/peak_mb": 300 * slow,
     }
+
+
+def _moved(weight) -> float:
+    """What the tasks' weighted gradients, of lengths 1, 2, ..., add up to."""
+    return float(weight @ np.arange(1, len(weight) + 1))
 
 
 @pytest.fixture(scope="session")

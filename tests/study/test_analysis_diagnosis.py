@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from study.analysis import compare
-from study.analysis.diagnosis import chances, clock_fit, clocks, collapses, saturations, twins
+from study.analysis.clock import clock_fit
+from study.analysis.diagnosis import chances, clocks, collapses, saturations, twins
 from study.analysis.front import front_table, pareto_front, position
 from study.errors import StudyError
 
@@ -65,8 +66,8 @@ def test_place_within_the_noise_is_called_so(simulated):
 
 @pytest.mark.parametrize("direction", [1, -1])
 def test_clock_fit_recovers_the_clock(direction):
-    steps = np.arange(40, 801, 40)
-    fit = clock_fit(1 / (1 + np.exp(-direction * 2e-3 * steps)), steps, 1e-3)
+    rate_sums = 1e-3 * np.arange(40, 801, 40)
+    fit = clock_fit(1 / (1 + np.exp(-direction * 2 * rate_sums)), rate_sums)
     assert (fit.direction, fit.is_clock) == (direction, True)
     assert fit.deviation == pytest.approx(0, abs=1e-12)
     assert fit.rate_ratio == pytest.approx(1)
@@ -74,46 +75,128 @@ def test_clock_fit_recovers_the_clock(direction):
 
 def test_weights_that_stay_or_move_otherwise_are_no_clock():
     steps = np.arange(40, 801, 40)
-    assert not clock_fit([0.5] * 20, steps, 1e-3).is_clock
-    assert not clock_fit(np.linspace(0.5, 0.1, 20), steps, 1e-4).is_clock
+    assert not clock_fit([0.5] * 20, 1e-3 * steps).is_clock
+    assert not clock_fit(np.linspace(0.5, 0.1, 20), 1e-4 * steps).is_clock
 
 
 def test_clock_fit_refuses_what_it_cannot_fit():
-    with pytest.raises(StudyError, match="as many weights as steps, got 2 and 1"):
-        clock_fit([0.5, 0.6], [1], 1e-3)
+    with pytest.raises(StudyError, match="as many weights as moments, got 2 and 1"):
+        clock_fit([0.5, 0.6], [1e-3])
     with pytest.raises(StudyError, match="weights between 0 and 1"):
-        clock_fit([1.5], [1], 1e-3)
+        clock_fit([1.5], [1e-3])
 
 
-def test_clock_is_found_in_softmax_arms_only_and_needs_a_learning_rate(simulated):
+def test_clock_is_found_in_arms_that_say_they_may_be_one(simulated):
     assert [finding.arms for finding in clocks(simulated)] == [("softmax",)]
-    assert "softmax is a clock in 5 of 5 seeds" in clocks(simulated)[0].text
-    assert clocks(replace(simulated, facts={})) == []
+    text = clocks(simulated)[0].text
+    assert text.startswith(
+        "softmax is a clock in 5 of 5 seeds: its weight on emotion follows sigmoid(2 x 0.001 x steps)"
+    )
+    renamed = simulated.arms.assign(strategy=simulated.arms["strategy"].replace("softmax", "mine"))
+    assert [finding.arms for finding in clocks(replace(simulated, arms=renamed))] == [("softmax",)]
+    assert clocks(replace(simulated, arms=simulated.arms.assign(may_be_clock=False))) == []
 
 
-def test_arm_s_own_learning_rate_goes_before_that_of_the_study(simulated):
-    arms = simulated.arms.copy()
-    arms["options"] = [{"learning_rate": 0.05} if arm == "softmax" else {} for arm in arms["arm"]]
-    assert clocks(replace(simulated, arms=arms)) == []
+def test_no_clock_is_claimed_of_a_study_that_did_not_record_what_it_takes(simulated):
+    assert clocks(replace(simulated, arms=simulated.arms.drop(columns="may_be_clock"))) == []
+    assert clocks(replace(simulated, rows=simulated.rows.drop(columns="learning_rate/strategy"))) == []
+    half = simulated.rows.copy()
+    half.loc[(half["seed"] < 3) & (half["epoch"] == 1), "learning_rate/strategy"] = np.nan
+    assert "softmax is a clock in 2 of 2 seeds" in clocks(replace(simulated, rows=half))[0].text
 
 
-def test_collapse_is_told_with_its_weight_and_seeds(simulated):
-    assert collapses(simulated) == []
-    found = collapses(changed(simulated, "uncertainty", weight__gender=0.004))
-    assert [finding.arms for finding in found] == [("uncertainty",)]
-    assert "weight of 0.004 on gender (uniform is 0.5), below 5% of uniform in 5 of 5 seeds" in found[0].text
+def test_clock_runs_by_the_strategy_s_own_learning_rate(simulated):
+    assert clocks(changed(simulated, "softmax", learning_rate__strategy=0.05)) == []
 
 
-def test_twins_are_found_bit_for_bit(simulated):
+def test_clock_under_a_schedule_runs_by_the_sum_of_the_learning_rates(simulated):
     rows = simulated.rows.copy()
+    rates = 0.01 * 0.7 ** (rows["epoch"] - 1)
+    passed = 40 * 0.01 * (1 - 0.7 ** rows["epoch"]) / (1 - 0.7)  # 40 steps an epoch
+    own = rows["arm"] == "softmax"
+    rows.loc[own, "weight/emotion"] = 1 / (1 + np.exp(2 * passed[own]))
+    assert clocks(replace(simulated, rows=rows)) == []
+    rows.loc[own, "learning_rate/strategy"] = rates[own]
+    found = clocks(replace(simulated, rows=rows))
+    assert (
+        "follows sigmoid(2 x sum of learning rates) within 0.000 (root mean square; fitted rate 1.00" in found[0].text
+    )
+
+
+def collapsed(results, arm, seed, epochs, column="largest_weight/gender", weight=0.02):
+    rows = results.rows.copy()
+    chosen = (rows["arm"] == arm) & (rows["seed"] == seed) & rows["epoch"].isin(epochs) & (rows["kind"] == "epoch")
+    rows.loc[chosen, column] = weight
+    return replace(results, rows=rows)
+
+
+def test_collapse_is_a_weight_that_stays_low_for_a_whole_epoch_even_if_it_recovers(simulated):
+    assert collapses(simulated) == []
+    study = collapsed(simulated, "uncertainty", 1, [4, 5, 6])
+    found = collapses(collapsed(study, "uncertainty", 3, [7]))
+    assert [finding.arms for finding in found] == [("uncertainty",)]
+    end = simulated.rows.query("arm == 'uncertainty' and kind == 'final'")["weight/gender"].mean()
+    assert found[0].text == (
+        "uncertainty collapsed: its weight on gender stays below 5% of uniform (0.5) for whole epochs in 2 of 5 seeds, "
+        f"first in epoch 4, for 2 epochs on average; at the end of training it is {end:.2g}."
+    )
+
+
+def test_a_weight_that_is_low_at_the_end_of_an_epoch_alone_has_not_collapsed(simulated):
+    assert collapses(collapsed(simulated, "uncertainty", 1, range(1, 11), column="weight/gender")) == []
+
+
+def test_rows_without_the_largest_weight_are_judged_by_that_at_the_end_of_the_epoch(simulated):
+    older = replace(simulated, rows=simulated.rows.drop(columns=["largest_weight/emotion", "largest_weight/gender"]))
+    assert collapses(older) == []
+    found = collapses(collapsed(older, "uncertainty", 1, [9, 10], column="weight/gender"))
+    assert "in 1 of 5 seeds, first in epoch 9, for 2 epochs" in found[0].text
+
+
+def test_a_static_weight_of_zero_is_a_choice_and_no_collapse(simulated):
+    assert collapses(changed(simulated, "static-1-0", largest_weight__gender=0.0)) == []
+
+
+def twinned(results, first, second, epochs):
+    """The study as if two arms had trained the same network for some first epochs."""
+    rows = results.rows.copy()
     copied = [column for column in rows if column.startswith(("train/", "valid/"))]
-    rows.loc[rows["arm"] == "gradnorm", copied] = rows.loc[rows["arm"] == "softmax", copied].to_numpy()
-    twin = replace(simulated, rows=rows)
+    early = (rows["kind"] == "epoch") & (rows["epoch"] <= epochs)
+    rows.loc[early & (rows["arm"] == second), copied] = rows.loc[early & (rows["arm"] == first), copied].to_numpy()
+    return replace(results, rows=rows)
+
+
+def test_twins_are_found_bit_for_bit_with_the_steps_they_were_equal_for(simulated):
     assert twins(simulated) == []
-    assert [finding.arms for finding in twins(twin)] == [("softmax", "gradnorm")]
-    one = rows.index[(rows["arm"] == "gradnorm") & (rows["kind"] == "epoch")][-1]
+    study = twinned(simulated, "softmax", "gradnorm", epochs=10)
+    assert [finding.arms for finding in twins(study)] == [("softmax", "gradnorm")]
+    assert twins(study)[0].text == (
+        "softmax and gradnorm are twins: every epoch (400 steps) of their 5 common seeds is equal bit for bit, so they "
+        "trained the same network."
+    )
+    rows = study.rows.copy()
+    one = rows.index[(rows["arm"] == "gradnorm") & (rows["epoch"] == 1) & (rows["seed"] == 2)]
     rows.loc[one, "train/nll/gender"] = np.nextafter(rows.loc[one, "train/nll/gender"], 1)
-    assert twins(replace(simulated, rows=rows)) == []
+    assert twins(replace(study, rows=rows)) == []
+
+
+@pytest.mark.parametrize("epochs", range(1, 10))
+def test_twins_that_separate_are_told_unless_a_method_may_need_that_long_to_start(simulated, epochs):
+    found = twins(twinned(simulated, "softmax", "gradnorm", epochs))
+    if epochs <= 2:
+        assert found == []
+    else:
+        assert f"are twins for the first {epochs} of 10 epochs ({40 * epochs} steps) of their 5" in found[0].text
+
+
+def test_the_seed_that_tells_two_arms_apart_first_decides_for_how_long_they_were_twins(simulated):
+    study = twinned(simulated, "softmax", "gradnorm", epochs=10)
+    rows = study.rows.copy()
+    one = (rows["arm"] == "gradnorm") & (rows["seed"] == 2) & (rows["epoch"] == 5) & (rows["kind"] == "epoch")
+    rows.loc[one, "valid/nll/gender"] += 1
+    stopped = (rows["seed"] == 0) & (rows["epoch"] > 3) & (rows["arm"] == "softmax")
+    assert "for the first 4 of 10 epochs (160 steps)" in twins(replace(study, rows=rows[~stopped]))[0].text
+    assert "every epoch (400 steps)" in twins(replace(study, rows=study.rows[~stopped]))[0].text
 
 
 def test_task_that_all_arms_solve_is_saturated_whatever_arms_do_that_never_train_it(simulated):

@@ -52,7 +52,7 @@ def test_settings_for_a_corpus_apply_to_it_alone_and_lose_against_overrides():
 
 def test_identity_depends_on_what_changes_numbers_and_on_nothing_else():
     base = load("weighting").identity
-    same = ["title=Other", "resources.cpus=2", "seeds=9", "corpus.root=elsewhere"]
+    same = ["title=Other", "resources.cpus=2", "seeds=9", "corpus.root=elsewhere", "training.diagnose_every=5"]
     different = [
         "training.learning_rate=0.01",
         "corpus.options={seed: 1}",
@@ -82,6 +82,7 @@ MISTAKES = {
     "arms=[{strategy: equal, option: {}}]": r"unknown key 'option' in arms\.0 .*did you mean 'options'\?",
     "arms=[{strtegy: equal}]": "arms.0.strategy is missing",
     "training.epochs=0": "training.epochs is 0: input should be greater than or equal to 1",
+    "training.diagnose_every=-1": "training.diagnose_every is -1: input should be greater than or equal to 0",
     "training.learning_rate=-1": r"training.learning_rate is -1: input should be greater than 0",
     "training.learning_rate=.nan": "training.learning_rate is nan: input should be a finite number",
     "training.optimizer=adan": "training.optimizer is 'adan': input should be 'adam', 'adamw' or 'sgd'",

@@ -35,6 +35,11 @@ def test_the_control_equal_is_found_in_the_grid_or_by_name():
     assert plan_of("control=softmax").control == "softmax"
 
 
+def test_an_arm_carries_what_its_strategy_says_of_itself():
+    told = {arm.arm: arm.may_be_clock for arm in plan_of().arms}
+    assert [arm for arm, clock in told.items() if clock] == ["softmax"]
+
+
 def test_all_arms_share_seeds_and_everything_but_their_strategy():
     trials = plan_of("seeds=2").trials("store", "checkpoints")
     assert len(trials) == 28

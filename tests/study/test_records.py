@@ -108,3 +108,17 @@ def test_a_study_is_found_by_the_beginning_of_its_name_if_there_is_only_one(tmp_
         records.find(tmp_path, "weighting")
     with pytest.raises(StudyError, match=r"unknown study 'serach-3333' .*did you mean 'search-3333'"):
         records.find(tmp_path, "serach-3333")
+
+
+def test_arms_are_read_from_the_lock_with_what_older_locks_do_not_say(folder):
+    arms = [
+        {"arm": "equal", "label": "equal", "static_weights": [0.5, 0.5], "may_be_clock": False},
+        {"arm": "softmax", "label": "softmax", "static_weights": None, "may_be_clock": True},
+        {"arm": "older", "label": "older", "static_weights": None},
+    ]
+    lock = {"title": "Mine", "arms": arms, "trials": [], "tasks": [], "control": "equal"}
+    folder.lock.write_text(json.dumps(lock | {"reference_weights": {}, "facts": {}}))
+    found = records.load_results(folder).arms.set_index("arm")
+    assert found["may_be_clock"].to_dict() == {"equal": False, "softmax": True, "older": False}
+    assert found["is_static"].to_dict() == {"equal": True, "softmax": False, "older": False}
+    assert found.at["equal", "static_weights"] == (0.5, 0.5)

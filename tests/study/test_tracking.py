@@ -51,6 +51,7 @@ def run_trial(folder, trial, *, epochs=2, end="finished"):
     folder.append(trial, {"event": "start"})
     for epoch in range(1, epochs + 1):
         row = {"kind": "epoch", "epoch": epoch, "step": 10 * epoch, "valid/joint_nll": 1 / epoch, "weight/emotion": 0.5}
+        row |= {"weight/entropy": 0.9, "gradient/norm/emotion": 2.0, "gradient/cosine/emotion:gender": -0.25}
         folder.append(trial, {"event": "row", "row": row})
     if end == "finished":
         final = {"kind": "final", "epoch": epochs, "step": 20, "valid/joint_nll": 0.5, "test/joint_nll": 0.6}
@@ -87,6 +88,7 @@ def test_a_study_becomes_one_parent_run_and_one_child_run_a_trial(uri, folder):
     assert first.info.run_name == "softmax · seed 0"
     assert first.data.params["strategy"] == "softmax"
     assert first.data.metrics["test/joint_nll"] == 0.6
+    assert first.data.metrics["gradient/cosine/emotion:gender"] == -0.25
     assert [(point.step, point.value) for point in client.get_metric_history(first.info.run_id, "valid/joint_nll")] == [
         (1, 1.0),
         (2, 0.5),

@@ -1,5 +1,7 @@
+import copy
 import math
-from dataclasses import fields
+import time
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 import strategies
 from strategies import Strategy
 from study.definition import Training
+from trainables import loop
 from trainables.batch import Batch
 from trainables.errors import TrainingError
 from trainables.loop import (
@@ -16,6 +19,7 @@ from trainables.loop import (
     evaluate,
     make_optimizer,
     make_scheduler,
+    probe_gradients,
     train_epoch,
     train_step,
 )
@@ -200,3 +204,107 @@ def test_a_batch_splits_into_nearly_equal_parts_in_order():
     assert [len(part) for part in parts] == [3, 2, 2]
     assert torch.equal(torch.cat([part.audio for part in parts]), batch.audio)
     assert len(make_batch(size=2).split(5)) == 2
+
+
+# probes of the gradients ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["equal", "softmax", "gradnorm"])
+@pytest.mark.parametrize("settings", [{}, {"accumulation": 3}, {"precision": "bfloat16"}], ids=str)
+def test_a_trial_with_probes_is_bit_identical_to_one_without(name, settings):
+    probed = make_learner(name, noisy=True, diagnose_every=1, **settings)
+    peer = make_learner(name, noisy=True, diagnose_every=0, **settings)
+    for learner in (probed, peer):
+        torch.manual_seed(1)
+        learner.outcomes = [train_epoch(learner, [make_batch(seed=seed) for seed in range(3)]) for _ in range(2)]
+        learner.next_draw = torch.rand(1)
+    assert torch.equal(parameters(probed), parameters(peer))
+    assert torch.equal(probed.next_draw, peer.next_draw)
+    for mine, other in zip(probed.network.buffers(), peer.network.buffers(), strict=True):
+        assert torch.equal(mine, other)
+    for mine, other in zip(probed.network.parameters(), peer.network.parameters(), strict=True):
+        assert torch.equal(mine.grad, other.grad)
+    assert [outcome.losses for outcome in probed.outcomes] == [outcome.losses for outcome in peer.outcomes]
+    assert "gradient/conflict" in probed.outcomes[0].diagnostics
+    assert not any(name.startswith("gradient/") for name in peer.outcomes[0].diagnostics)
+
+
+def test_a_probe_sees_the_gradients_that_the_step_is_about_to_take():
+    learner = make_learner(strategies.create("static", 2, weights=["0.8", "0.2"]), noisy=True, clip_norm=None)
+    torch.manual_seed(1)
+    probe = probe_gradients(learner, make_batch())
+    train_step(learner, make_batch())
+    taken = torch.cat([parameter.grad.flatten() for parameter in learner.network.last_shared_layer()]).norm()
+    lengths = torch.tensor([0.8, 0.2]) * probe.norms
+    assert taken.item() == pytest.approx((lengths @ probe.cosines @ lengths).sqrt().item(), rel=1e-5)
+
+
+def test_a_probe_leaves_no_trace_in_gradients_statistics_and_generators():
+    learner = make_learner(noisy=True)
+    train_step(learner, make_batch())
+    before = [parameter.grad.clone() for parameter in learner.network.parameters()], copy.deepcopy(learner.network)
+    state = torch.get_rng_state()
+    probe_gradients(learner, make_batch())
+    assert torch.equal(torch.get_rng_state(), state)
+    for parameter, gradient in zip(learner.network.parameters(), before[0], strict=True):
+        assert torch.equal(parameter.grad, gradient)
+    for buffer, old in zip(learner.network.buffers(), before[1].buffers(), strict=True):
+        assert torch.equal(buffer, old)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps_per_epoch", "probed"),
+    [
+        ({}, 4, [2, 6]),
+        ({}, 1, [0, 1, 2, 3, 4, 5, 6, 7]),
+        ({}, 0, []),
+        ({"diagnose_every": 3}, 4, [1, 4, 7]),
+        ({"diagnose_every": 0}, 4, []),
+    ],
+    ids=str,
+)
+def test_gradients_are_probed_in_the_middle_of_an_epoch_or_every_so_many_steps(settings, steps_per_epoch, probed):
+    learner = make_learner(**settings)
+    learner.steps_per_epoch = steps_per_epoch
+    due = []
+    for step in range(8):
+        learner.step = step
+        due += [step] if learner.probe_is_due else []
+    assert due == probed
+
+
+def test_the_time_of_probes_is_not_the_time_of_training(monkeypatch):
+    now = [0.0]
+
+    def slow_probe(learner, batch):
+        now[0] += 100.0
+
+    def slow_step(learner, batch):
+        now[0] += 3.0
+        return train_step(learner, batch)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(loop, "probe_gradients", slow_probe)
+    monkeypatch.setattr(loop, "train_step", slow_step)
+    outcome = train_epoch(make_learner(diagnose_every=1), [make_batch()] * 4)
+    assert (outcome.seconds, outcome.diagnostics_seconds) == (12.0, 400.0)
+
+
+def test_a_frozen_last_shared_layer_is_not_probed_and_trains_the_rest():
+    learner = make_learner(diagnose_every=1)
+    learner.network.hidden.requires_grad_(requires_grad=False)
+    outcome = train_epoch(learner, [make_batch()])
+    assert not any(name.startswith("gradient/") for name in outcome.diagnostics)
+    assert outcome.diagnostics["weight/entropy"] == pytest.approx(1.0)
+
+
+def test_a_task_that_the_batch_has_no_label_of_is_left_out_of_the_probe():
+    learner, batch = make_learner(diagnose_every=1), make_batch()
+    unlabelled = replace(batch, labels=batch.labels | {"gender": torch.full((12,), -1)})
+    found = train_epoch(learner, [unlabelled]).diagnostics
+    assert {name for name in found if name.startswith("gradient/")} == {
+        "gradient/norm/emotion",
+        "gradient/effective/emotion",
+    }
+    found = train_epoch(learner, [unlabelled, batch]).diagnostics
+    assert -1 <= found["gradient/cosine/emotion:gender"] <= 1

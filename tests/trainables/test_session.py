@@ -2,6 +2,7 @@ import dataclasses
 import errno
 import math
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,8 +73,41 @@ def test_the_names_of_a_row_are_the_documented_ones(make):
     expected = {f"valid/{name}" for name in per_split | {"joint_nll", "weighted_nll"}}
     expected |= {"train/nll/emotion", "train/nll/gender", "train/joint_nll", "train/weighted_nll"}
     expected |= {f"{kind}/{task}" for kind in ("weight", "raw_weight") for task in ("emotion", "gender")}
-    expected |= {"kind", "epoch", "step", "time/step_ms", "time/epoch_s", "memory/peak_mb"}
+    kinds = ("largest_weight", "gradient/norm", "gradient/effective", "gradient/share")
+    expected |= {f"{kind}/{task}" for kind in kinds for task in ("emotion", "gender")}
+    expected |= {"weight/entropy", "gradient/conflict", "gradient/cosine/emotion:gender"}
+    expected |= {"learning_rate/network", "learning_rate/strategy"}
+    expected |= {"kind", "epoch", "step", "time/step_ms", "time/epoch_s", "time/diagnostics_s", "memory/peak_mb"}
     assert set(row) == expected
+
+
+def test_every_name_of_a_row_is_documented(make):
+    text = (Path(__file__).resolve().parents[2] / "docs" / "rows.md").read_text(encoding="utf-8")
+    for name in {name for row in Session(make()).run() for name in row}:
+        generic = name.replace("emotion:gender", "TASK1:TASK2").replace("emotion", "TASK").replace("gender", "TASK")
+        split, _, rest = generic.partition("/")
+        shown = f"SPLIT/{rest}" if f"`SPLIT/{rest}`" in text else generic
+        assert f"`{shown}`" in text or split == "test", name
+
+
+def test_probes_of_the_gradients_change_no_other_number(make):
+    probed, plain = (numbers(Session(make(diagnose_every=every)).run()) for every in (2, 0))
+    stripped = [{name: value for name, value in row.items() if not name.startswith("gradient/")} for row in probed]
+    assert stripped == plain
+    assert stripped != probed
+
+
+def test_the_final_row_has_the_mean_of_the_epochs_gradients(make):
+    *epochs, final = Session(make()).run()
+    for name in ("gradient/norm/emotion", "gradient/conflict", "gradient/cosine/emotion:gender"):
+        assert final[name] == pytest.approx(sum(row[name] for row in epochs) / len(epochs))
+
+
+def test_a_row_tells_the_learning_rates_of_its_epoch(make):
+    rows = list(Session(make(strategy="gradnorm", schedule="step", step_epochs=1, gamma=0.1)).run())
+    assert [row["learning_rate/network"] for row in rows[:3]] == pytest.approx([1e-3, 1e-4, 1e-5])
+    assert [row["learning_rate/strategy"] for row in rows[:3]] == pytest.approx([0.025, 0.0025, 0.00025])
+    assert "learning_rate/strategy" not in next(Session(make(strategy="equal")).run())
 
 
 def test_joint_and_weighted_losses_are_the_tasks_losses_at_the_weights_beside_them(make):
@@ -124,6 +158,17 @@ def test_a_checkpoint_of_another_specification_is_ignored(make, tmp_path):
     list(Session(make(tmp_path)).run())
     assert Session(make(tmp_path, learning_rate=1e-2)).epoch == 0
     assert Session(make(tmp_path)).epoch == 3
+
+
+def test_a_trial_goes_on_with_other_probes_and_from_a_checkpoint_that_knows_none(make, tmp_path):
+    list(Session(make(tmp_path)).run())
+    assert Session(make(tmp_path, diagnose_every=2)).epoch == 3
+    state = checkpoint.load(tmp_path / "last.pt", torch.device("cpu"))
+    del state["gradients"]
+    checkpoint.save(tmp_path / "last.pt", state)
+    resumed = Session(make(tmp_path, diagnose_every=2))
+    assert resumed.epoch == 3
+    assert not any(name.startswith("gradient/") for name in list(resumed.run())[-1])
 
 
 def test_a_damaged_checkpoint_is_named_and_never_used(make, tmp_path):

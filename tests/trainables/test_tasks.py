@@ -124,4 +124,5 @@ def test_balanced_class_weights_average_to_one_over_utterances():
 def test_joint_loss_and_normalised_weights_by_hand():
     assert joint_loss({"emotion": 2.0, "gender": 0.5}, {"emotion": 0.25, "gender": 0.75}) == pytest.approx(0.875)
     assert normalised([2.0, 6.0]) == [0.25, 0.75]
-    assert all(math.isnan(weight) for weight in normalised([0.0, 0.0]))
+    assert normalised([0.0, 0.0]) == [0.0, 0.0]
+    assert normalised([-3.0, 2.0, 6.0]) == [0.0, 0.25, 0.75]

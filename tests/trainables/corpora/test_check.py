@@ -12,7 +12,7 @@ from trainables.errors import MediaError
 class Three(Ravdess):
     """A small corpus that was published with three utterances of each of two speakers."""
 
-    published_counts = {"Actor_01": 3, "Actor_02": 3}  # noqa: RUF012
+    published_counts = {"Actor_01": 3, "Actor_02": 3}
 
 
 class Mislabelled(Synthetic):
