@@ -12,10 +12,10 @@ in a pass of its own: on a GPU from PyTorch's allocator, on a CPU from the alloc
 """
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import math
+import os
 import random
 import statistics
 import tempfile
@@ -24,11 +24,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from strategy_steps import (
     AGAIN,
+    BARE,
     PEER_TARGET,
     PLAIN,
     TASKS,
@@ -180,9 +180,7 @@ def _figure(candidate: Candidate, seconds: dict[str, list[float]], memory: dict[
     if found.peer:
         found.to_peer, within = median_of_ratios(own, seconds[found.peer])
         held.append(("TorchJD", PEER_TARGET, found.to_peer, within))
-    found.misses = [
-        label + ("?" if low <= target else "") for label, target, value, (low, _) in held if value > target
-    ]
+    found.misses = [label + ("?" if low <= target else "") for label, target, value, (low, _) in held if value > target]
     return found
 
 
@@ -222,27 +220,30 @@ def _row(figure: Figure, found: dict[str, Figure]) -> list[str]:
 
 
 def torchjd_chunk(bench: Bench) -> int | None:
-    """Return the faster of TorchJD's ways through the trunk: all tasks at once (None), or one by one (1)."""
+    """Return the faster of TorchJD's ways through the trunk: one task after the other (1), or all at once (None).
+
+    All at once is ``torch.vmap``, which neither recurrent layers on a GPU nor functions that write in place allow.
+    """
     from torchjd.aggregation import Sum
 
-    if bench.device.type == "cuda":
-        return 1  # recurrent layers on a GPU allow no other
-    ways: dict[int | None, list[float]] = {None: [], 1: []}
-    for _ in range(4):
-        for chunk, seconds in ways.items():
+    def seconds(chunk: int | None) -> float:
+        def step() -> None:
+            bench.take(lambda: torchjd_parameters(bench, Sum(), chunk), bench.optimizer)
 
-            def step(chunk: int | None = chunk) -> None:
-                bench.take(lambda: torchjd_parameters(bench, Sum(), chunk), bench.optimizer)
+        return min(timed(step, bench.device) for _ in range(WARM_UP))
 
-            seconds.append(timed(step, bench.device))
-    return min(ways, key=lambda chunk: min(ways[chunk]))
+    one_by_one = seconds(1)
+    try:
+        return 1 if one_by_one < seconds(None) else None
+    except RuntimeError:
+        return 1
 
 
 def collect(bench: Bench, names: Sequence[str]) -> tuple[list[Candidate], list[str]]:
     """Return all candidates, and a line for everything that is not among them."""
     found, notes = variants(bench, names)
-    wanted = {PLAIN, AGAIN, *(candidate.bound for candidate in found)}
-    candidates = [each for each in references(bench) if each.name in wanted or each.bound is None and "bare" in each.name]
+    wanted = {PLAIN, AGAIN, BARE, *(candidate.bound for candidate in found)}
+    candidates = [each for each in references(bench) if each.name in wanted]
     if importlib.util.find_spec("torchjd") is None:
         return candidates + found, [*notes, "TorchJD is not installed: its columns are empty"]
     chunk = torchjd_chunk(bench)
@@ -281,6 +282,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     arguments = parse()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler otherwise reports every start and stop
     names = arguments.strategies.split(",") if arguments.strategies else strategies.names()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch on vmap, cvxpy on solvers: said once, by TorchJD's ways only
@@ -290,7 +292,11 @@ def main() -> None:
         memory = peaks(bench, candidates)
     found = figures(candidates, seconds, memory)
     print(table(found, arguments.markdown))
-    print("\n".join(["", f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {arguments.rounds} rounds", *notes]))
+    print(
+        "\n".join(
+            ["", f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {arguments.rounds} rounds", *notes]
+        )
+    )
     if arguments.json:
         options = {name: str(value) for name, value in vars(arguments).items()}
         content = {"options": options, "torch": torch.__version__, "notes": notes}

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 import strategies
 from strategies import Strategy, StrategyError
+from strategies.balancing import FEATURE_PASSES, PARAMETER_PASSES
+from strategies.sampling import DoubleSampling
 from trainables import networks
 from trainables.batch import FRAME_RATE, SAMPLES_PER_FRAME, Batch
 from trainables.loop import Learner, TrainingSettings, make_optimizer, make_scheduler, train_step
@@ -34,9 +36,7 @@ PLAIN = "plain sum"
 AGAIN = "plain sum again"
 BARE = "plain sum, bare loop"
 SECOND_LOOK = "plain sum + 1 forward"
-FEATURES = "1 trunk + T heads"
-PARAMETERS = "T trunks + T heads"
-HALVES = "2T trunks + T heads"
+FEATURES, PARAMETERS, HALVES = FEATURE_PASSES, PARAMETER_PASSES, DoubleSampling.passes
 PEER = "TorchJD: "
 
 TARGETS = {"loss": 1.03, "gradient norm": 1.25}
@@ -105,7 +105,9 @@ class Bench:
         settings: of the training; the learning rate leaves the network where it is.
     """
 
-    def __init__(self, tasks: Sequence[Task], batch: Batch, preset: str, modalities: Sequence[str], precision: str):
+    def __init__(
+        self, tasks: Sequence[Task], batch: Batch, preset: str, modalities: Sequence[str], precision: str
+    ) -> None:
         self.tasks, self.batch = tasks, batch
         self.device = batch.labels[tasks[0].name].device
         self.settings = TrainingSettings(learning_rate=1e-6, precision=precision)  # type: ignore[arg-type]
@@ -173,7 +175,9 @@ class Bench:
         return losses
 
 
-def make_batch(tasks: Sequence[Task], num_utterances: int, seconds: float, modalities: Iterable[str], size: int) -> Batch:
+def make_batch(
+    tasks: Sequence[Task], num_utterances: int, seconds: float, modalities: Iterable[str], size: int
+) -> Batch:
     """Return utterances of noise with random labels, faces of ``size`` pixels."""
     generator = torch.Generator().manual_seed(0)
     num_frames = math.ceil(FRAME_RATE * seconds)
@@ -250,7 +254,7 @@ def _variant(bench: Bench, name: str, label: str, strategy: Strategy) -> Candida
 
 def _bound(strategy: Strategy, at_features: bool) -> str | None:
     if strategy.kind == "gradient":
-        if strategy.passes.startswith("2 T trunk"):
+        if strategy.passes == HALVES:
             return HALVES
         return FEATURES if at_features else PARAMETERS
     return SECOND_LOOK if "1 forward" in strategy.passes else None
@@ -273,7 +277,7 @@ def peers(bench: Bench, candidates: Sequence[Candidate], chunk: int | None) -> t
     for candidate in candidates:
         if candidate.peer is None:
             continue
-        name, _, place = candidate.name.partition(" at=")
+        name = candidate.name.partition(" at=")[0]
         try:
             if name in SCALARIZERS:
                 found.append(_scalarizer(bench, candidate.peer, *SCALARIZERS[name]))

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from strategies.balancing import entries
 from strategies.base import Shared, Strategy, TaskFacts
 from strategies.errors import StrategyError, unknown
 from strategies.options import Range, checked_learning_rate, checked_number
@@ -81,6 +82,7 @@ class GradNorm(Strategy):
         self.learning_rate = checked_learning_rate(learning_rate)
         self.loss_weights = nn.Parameter(torch.ones(num_tasks))
         self.register_buffer("initial_losses", torch.full((num_tasks,), torch.nan))  # NaN: not seen yet
+        self._step: tuple[Tensor, Tensor] | None = None  # gradients (T, W) and losses (T,) of the step, so far
 
     def setup(self, tasks: Sequence[TaskFacts], seed: int) -> None:  # noqa: ARG002
         """Take L(0) from chance, if that is the option."""
@@ -92,7 +94,7 @@ class GradNorm(Strategy):
         return self.loss_weights.detach()
 
     def backward(self, losses: Tensor, shared: Shared, scale: float = 1.0) -> None:
-        """Add the joint gradient to the network and the gradient of ``L_grad`` to the weights.
+        """Add the joint gradient to the network and keep the tasks' own gradients at the last shared layer.
 
         Raises:
             StrategyError: the losses have the wrong shape, or the network names no last shared layer to train.
@@ -101,9 +103,20 @@ class GradNorm(Strategy):
         if not layer:
             raise StrategyError("gradnorm measures gradients at the last shared layer, but there is none to train")
         joint = self(losses)
-        self._note_initial(losses.detach())
-        norms = backward_with_norms(joint, losses, self.last_weights, layer, scale)
-        gradient = scale * weight_gradient(self.last_weights, norms, self._relative_rates(losses.detach()), self.alpha)
+        gradients = scale * backward_with_gradients(joint, losses, self.last_weights, layer, scale)
+        values = scale * losses.detach()
+        self._step = (gradients, values) if self._step is None else (self._step[0] + gradients, self._step[1] + values)
+
+    @torch.no_grad()
+    def before_step(self) -> None:
+        """Add the gradient of ``L_grad``, from the gradients and losses of the whole step, to that of the weights."""
+        found, self._step = self._step, None
+        if found is None:
+            return
+        gradients, losses = found
+        self._note_initial(losses)
+        norms, rates = gradients.norm(dim=1), self._relative_rates(losses)
+        gradient = weight_gradient(self.last_weights, norms, rates, self.alpha)
         previous = self.loss_weights.grad
         self.loss_weights.grad = gradient if previous is None else previous + gradient
 
@@ -134,33 +147,26 @@ def weight_gradient(weights: Tensor, norms: Tensor, relative_rates: Tensor, alph
     return norms * torch.sign(weighted - weighted.mean() * relative_rates**alpha)
 
 
-def backward_with_norms(
+def backward_with_gradients(
     joint: Tensor, losses: Tensor, weights: Tensor, layer: Sequence[nn.Parameter], scale: float
 ) -> Tensor:
-    """Run ``(scale * joint).backward()`` and return the norm of each task's own gradient at ``layer``, ``(T,)``.
+    """Run ``(scale * joint).backward()`` and return each task's own gradient at ``layer``, as a vector: ``(T, W)``.
 
     The joint loss must be ``sum_i w_i L_i``. All tasks but one have their gradient taken by a partial backward pass;
     that of the task with the largest weight is the rest of the joint gradient, which costs no pass. Its error is of
     the order of the machine precision times the largest ``w_j n_j / (w_i n_i)``.
     """
     rest = int(weights.argmax())
-    gradients = {
-        task: torch.autograd.grad(losses[task], layer, retain_graph=True, materialize_grads=True)
-        for task in range(len(losses))
-        if task != rest
-    }
+    found = losses.new_zeros(len(losses), sum(parameter.numel() for parameter in layer))
+    for task, entry in enumerate(entries(losses)):
+        if task != rest:
+            parts = torch.autograd.grad(entry, layer, retain_graph=True, materialize_grads=True)
+            found[task] = torch.cat([part.flatten() for part in parts])
     with _captured(layer) as total:
         (scale * joint).backward()  # type: ignore[no-untyped-call]
-    gradients[rest] = tuple(
-        (total.get(index, torch.zeros_like(parameter)) / scale - _weighted(gradients, weights, index)) / weights[rest]
-        for index, parameter in enumerate(layer)
-    )
-    return torch.stack([nn.utils.get_total_norm(gradients[task]) for task in range(len(losses))])
-
-
-def _weighted(gradients: dict[int, tuple[Tensor, ...]], weights: Tensor, index: int) -> Tensor:
-    zero = torch.zeros((), device=weights.device)
-    return sum((weights[task] * gradient[index] for task, gradient in gradients.items()), start=zero)
+    parts = tuple(total.get(index, torch.zeros_like(parameter)) for index, parameter in enumerate(layer))
+    found[rest] = (torch.cat([part.flatten() for part in parts]) / scale - weights @ found) / weights[rest]
+    return found
 
 
 @contextmanager

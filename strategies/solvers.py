@@ -110,7 +110,7 @@ def bargaining_solution(gramian: Array, power: float = 1.0) -> Array:
         falling = change < 0
         longest = 0.9 * np.min(-point[falling] / change[falling]) if falling.any() else 1.0
         point = point + min(1.0, longest) * change
-        if np.max(np.abs(change)) <= 1e-12 * np.max(point):
+        if np.max(np.abs(change) / point) <= 1e-12:
             break
     common = np.exp((power - 1.0) * np.log(norms).mean() / (power + 1.0))
     return cast(Array, common * point / norms)

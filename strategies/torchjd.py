@@ -32,15 +32,17 @@ class TorchJDAggregation(GradientBalancing):
     Args:
         num_tasks: number of tasks T.
         aggregator: name of a class in ``torchjd.aggregation``, such as ``Krum`` or ``PCD``.
-        options: its arguments; the number of tasks is filled in where one is asked for.
-        at: ``parameters`` or ``features``.
+        options: its arguments, a list for a vector; the number of tasks is filled in where one is asked for.
+        at: ``parameters``, or ``features`` for an aggregator that remembers nothing: there it is called once a
+            micro-batch, and the features of different batches have no gradient in common.
 
     Reference:
         Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024. https://arxiv.org/abs/2406.16232;
         https://torchjd.org/stable/docs/aggregation/
 
     Raises:
-        StrategyError: TorchJD or one of its solvers is not installed, no such aggregator, or an option it refuses.
+        StrategyError: TorchJD or one of its solvers is not installed, no such aggregator, an option it refuses,
+            or one that remembers earlier steps at the features.
     """
 
     summary = "any aggregator of TorchJD, by name"
@@ -62,6 +64,8 @@ class TorchJDAggregation(GradientBalancing):
         self.options = dict(options or {})
         # In a list: as a submodule its incomplete state would join that of the strategy.
         self._aggregators = [_build(aggregator, self.options, num_tasks)]
+        if self.at == "features" and _remembers(self._aggregators[0]):
+            raise StrategyError(f"{aggregator} remembers earlier steps, so it works at the parameters only")
         self.draws = Draws()
 
     def setup(self, tasks: Sequence[TaskFacts], seed: int) -> None:  # noqa: ARG002
@@ -80,7 +84,7 @@ class TorchJDAggregation(GradientBalancing):
                     return weights @ gradients, weights
                 return aggregator(gradients).detach(), torch.ones_like(gradients[:, 0])
             except Exception as failure:
-                raise StrategyError(f"torchjd: {self.aggregator}: {failure}") from failure
+                raise StrategyError(f"torchjd: {self.aggregator}: {_one_line(failure)}") from failure
 
     def after_step(self, recompute: Callable[[], Tensor]) -> None:  # noqa: ARG002
         """Go on to the next draw."""
@@ -126,10 +130,22 @@ def _build(name: str, options: Mapping[str, Any], num_tasks: int) -> Any:  # noq
     for option in options:
         if option not in parameters:
             raise StrategyError(unknown(f"option of {name}", option, parameters))
-    given = {"n_tasks": num_tasks, **options} if "n_tasks" in parameters else dict(options)
+    given = {option: torch.tensor(value) if isinstance(value, list) else value for option, value in options.items()}
+    if "n_tasks" in parameters:
+        given = {"n_tasks": num_tasks, **given}
     try:
         return known[name](**given)
     except ImportError as failure:
         raise StrategyError(f"{name} needs a package that is not installed ({failure}): {INSTALL}") from None
-    except (TypeError, ValueError) as refusal:
-        raise StrategyError(f"{name}: {refusal}") from None
+    except (AttributeError, TypeError, ValueError) as refusal:
+        raise StrategyError(f"{name}: {_one_line(refusal)}") from None
+
+
+def _remembers(aggregator: object) -> bool:
+    from torchjd import Stateful
+
+    return isinstance(aggregator, Stateful)
+
+
+def _one_line(failure: Exception) -> str:
+    return " ".join(str(failure).split()) or type(failure).__name__

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from strategies import Strategy
+from strategies import Strategy, registry
 from strategies.examination import examine, find, importable_from
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,3 +84,10 @@ def test_every_class_variable_of_a_strategy_is_explained():
     declared = [name for name, hint in Strategy.__annotations__.items() if "ClassVar" in str(hint)]
     assert len(declared) > 10
     assert [name for name in declared if f"`{name}`" not in page] == []
+
+
+def test_the_readme_names_every_strategy_and_counts_them():
+    text = (ROOT / "README.md").read_text()
+    own = [name for name in registry.names() if registry.describe(name).distribution == "weighting-study"]
+    assert [name for name in own if f"`{name}`" not in text] == []
+    assert f"lists the {len(own)} strategies" in text

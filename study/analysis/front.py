@@ -1,6 +1,6 @@
 """The static grid as the reference: its best point, its oracle, its Pareto front, and where dynamic arms lie."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from study.analysis.differences import differences, paired_difference
 from study.analysis.results import Results
 from study.analysis.summary import dynamic_arms, seed_values, static_arms
+
+MOST_SENTENCES = 5
+"""Dynamic arms that are told of one by one; more of them are told of by place."""
 
 
 @dataclass(frozen=True)
@@ -120,23 +123,56 @@ def front_table(results: Results, split: str) -> pd.DataFrame:
 
 
 def front_sentences(results: Results, table: pd.DataFrame, split: str) -> list[str]:
-    """Say of each dynamic arm in one sentence where it lies, and whether that is more than the noise of the seeds."""
+    """Say where the dynamic arms lie, and whether that is more than the noise of the seeds.
+
+    One sentence an arm, or one for all arms in the same place where there are more than ``MOST_SENTENCES``.
+    """
     if not table["on_front"].any():
         return []
     columns = [f"{split}/nll/{task}" for task in results.tasks]
-    front = table[table["on_front"]]
-    told = []
-    for arm in table[~table["is_static"]].to_dict("records"):
-        where = str(arm["position"])
-        rivals = _rivals(front, np.array([arm[column] for column in columns]), columns, where)
-        clear = any(_resolved(results, columns, str(arm["arm"]), str(rival)) for rival in rivals["arm"])
-        noise = (
-            "" if rivals.empty else (", by more than the noise on every task" if clear else ", but within the noise")
-        )
-        told.append(
-            f"{arm['label']} {_place(where, [str(label) for label in rivals['label']])}{noise}{_seed_count(arm)}."
-        )
-    return told
+    front, dynamic = table[table["on_front"]], table[~table["is_static"]].to_dict("records")
+    places = [_placed(results, arm, front, columns) for arm in dynamic]
+    if len(dynamic) > MOST_SENTENCES:
+        return _grouped(places)
+    return [
+        f"{place.label} {_place(place.where, place.rivals)}{place.noise}{_seed_count(arm)}."
+        for place, arm in zip(places, dynamic, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """Where an arm lies, the static arms that make it so, and what to say of the noise."""
+
+    label: str
+    where: str
+    rivals: list[str]
+    noise: str
+
+
+def _placed(results: Results, arm: Mapping[Any, Any], front: pd.DataFrame, columns: list[str]) -> _Placed:
+    where = str(arm["position"])
+    rivals = _rivals(front, np.array([arm[column] for column in columns]), columns, where)
+    clear = any(_resolved(results, columns, str(arm["arm"]), str(rival)) for rival in rivals["arm"])
+    noise = "" if rivals.empty else (", by more than the noise on every task" if clear else ", but within the noise")
+    return _Placed(str(arm["label"]), where, [str(label) for label in rivals["label"]], noise)
+
+
+def _grouped(places: Sequence[_Placed]) -> list[str]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for place in places:
+        groups.setdefault((place.where, place.noise), []).append(place.label)
+    meanings = {
+        "beyond": "Beyond the static front (no static arm is as good on every task)",
+        "between": "Between points of the static front (neither better nor worse than it on every task)",
+        "behind": "Behind the static front (a static arm is at least as good on every task)",
+    }
+    return [
+        f"{meanings.get(where, 'Without a place in the plane (a task has no finite loss)')}{noise}: {', '.join(labels)}."
+        for where in [*meanings, "unknown"]
+        for (place, noise), labels in groups.items()
+        if place == where
+    ]
 
 
 def _rivals(front: pd.DataFrame, point: NDArray[np.float64], columns: list[str], where: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from strategies import Shared, StrategyError, TaskFacts, create
-from strategies.gradnorm import SMALLEST_INITIAL_LOSS, GradNorm, backward_with_norms, weight_gradient
+from strategies.gradnorm import SMALLEST_INITIAL_LOSS, GradNorm, backward_with_gradients, weight_gradient
 from strategies.testing import ToyTrial, factory
 
 
@@ -45,6 +45,7 @@ def test_the_closed_form_equals_the_double_backward_of_the_paper(weights, alpha)
     trial.strategy.initial_losses.copy_(torch.tensor([1.0, 2.0, 0.5]))
     expected = weight_gradient_by_double_backward(trial, alpha)
     trial.backward()
+    trial.strategy.before_step()
     torch.testing.assert_close(trial.strategy.loss_weights.grad, expected, rtol=1e-4, atol=1e-6)
     assert not expected.eq(0).any()
 
@@ -64,25 +65,40 @@ def test_norms_are_those_of_one_backward_per_task(num_tasks, scale):
     losses, shared = trial.losses()
     weights = torch.linspace(0.1, 1.0, num_tasks)
     expected = norms_by_autograd(losses, shared.last_layer)
-    found = backward_with_norms(torch.dot(weights, losses), losses, weights, shared.last_layer, scale)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    found = backward_with_gradients(torch.dot(weights, losses), losses, weights, shared.last_layer, scale)
+    torch.testing.assert_close(found.norm(dim=1), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_what_is_already_in_the_gradient_does_not_disturb_the_norms():
     clean, used = toy(3, [1.0, 0.5, 1.5]), toy(3, [1.0, 0.5, 1.5])
     for parameter in used.network.parameters():
         parameter.grad = torch.full_like(parameter, 1e3)
-    clean.backward()
-    used.backward()
+    for trial in (clean, used):
+        trial.backward()
+        trial.strategy.before_step()
     assert torch.equal(clean.strategy.loss_weights.grad, used.strategy.loss_weights.grad)
+
+
+def test_micro_batches_give_the_weights_the_gradient_of_the_whole_batch():
+    """With one sign per norm a step's gradient is not the mean of those of its parts."""
+    whole, parts = toy(3, [1.0, 0.5, 1.5]), toy(3, [1.0, 0.5, 1.5])
+    whole.backward()
+    inputs, targets = parts.inputs, parts.targets
+    for rows in (slice(0, 8), slice(8, 32)):
+        parts.inputs, parts.targets = inputs[rows], targets[:, rows]
+        parts.backward(scale=len(parts.inputs) / len(inputs))
+    for trial in (whole, parts):
+        trial.strategy.before_step()
+    torch.testing.assert_close(parts.strategy.loss_weights.grad, whole.strategy.loss_weights.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(parts.strategy.initial_losses, whole.strategy.initial_losses)
 
 
 def test_a_last_layer_that_no_loss_uses_has_norm_zero():
     trial = toy(2, [1.0, 1.0])
     losses, _ = trial.losses()
     unused = nn.Parameter(torch.ones(3))
-    norms = backward_with_norms(losses.sum(), losses, torch.ones(2), [unused], 1.0)
-    assert norms.tolist() == [0.0, 0.0]
+    gradients = backward_with_gradients(losses.sum(), losses, torch.ones(2), [unused], 1.0)
+    assert gradients.tolist() == [[0.0] * 3, [0.0] * 3]
 
 
 def test_only_one_partial_backward_is_run_for_two_tasks():
@@ -121,6 +137,7 @@ def linear_trial(slopes, losses, **options):
         optimizer.zero_grad()
         values = torch.stack([slope * shared.sum() + loss for slope, loss in zip(slopes, losses(), strict=True)])
         strategy.backward(values, Shared([shared], [shared], None))
+        strategy.before_step()
         optimizer.step()
         strategy.after_step(lambda: values.detach())
 

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from study.analysis import compare
 from study.analysis.clock import clock_fit
 from study.analysis.diagnosis import chances, clocks, collapses, saturations, twins
-from study.analysis.front import front_table, pareto_front, position
+from study.analysis.front import front_sentences, front_table, pareto_front, position
 from study.errors import StudyError
 
 
@@ -62,6 +62,17 @@ def test_planted_arm_lies_beyond_the_front_by_more_than_the_noise(simulated):
 def test_place_within_the_noise_is_called_so(simulated):
     told = [note for note in compare(simulated).notes if note.startswith("softmax lies")]
     assert "but within the noise" in told[0]
+
+
+def test_many_arms_are_told_of_by_place_and_each_once(simulate):
+    dynamic = ("softmax", "uncertainty", "gradnorm", "dwa", "famo", "mgda")
+    results = simulate(dynamic=dynamic, effects={"gradnorm": -0.1, "mgda": -0.1, "famo": 0.2})
+    table = front_table(results, "test")
+    told = front_sentences(results, table, "test")
+    beyond = [note for note in told if note.startswith("Beyond the static front")]
+    assert [note.rpartition(": ")[2] for note in beyond if "by more than the noise" in note] == ["gradnorm, mgda."]
+    named = [name for note in told for name in note.rpartition(": ")[2].rstrip(".").split(", ")]
+    assert sorted(named) == sorted(dynamic)
 
 
 @pytest.mark.parametrize("direction", [1, -1])
