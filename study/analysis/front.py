@@ -167,9 +167,10 @@ def _grouped(places: Sequence[_Placed]) -> list[str]:
         "between": "Between points of the static front (neither better nor worse than it on every task)",
         "behind": "Behind the static front (a static arm is at least as good on every task)",
     }
+    meanings["unknown"] = "Without a place in the plane (a task has no finite loss)"
     return [
-        f"{meanings.get(where, 'Without a place in the plane (a task has no finite loss)')}{noise}: {', '.join(labels)}."
-        for where in [*meanings, "unknown"]
+        f"{meaning}{noise}: {', '.join(labels)}."
+        for where, meaning in meanings.items()
         for (place, noise), labels in groups.items()
         if place == where
     ]
