@@ -1,37 +1,153 @@
-"""Reading sound files, whatever their rate and number of channels."""
+"""Reading sound: any container, rate and number of channels, by exact time."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.batch import SAMPLE_RATE
+from trainables.batch import FRAME_RATE, SAMPLE_RATE
 from trainables.errors import MediaError
 
 SILENCE = 4
 """A file whose loudest 16-bit sample is not above this (-78 dB of full scale) holds no speech."""
+LIBSNDFILE = frozenset({".wav", ".flac", ".ogg", ".opus", ".aiff", ".aif", ".au"})
+"""Endings of what libsndfile reads sample by sample; everything else is decoded by FFmpeg."""
+TOLERANCE_S = 2.0 / FRAME_RATE
+"""How far a range may reach beyond the end of its file: label files are rounded, and streams end a frame apart."""
+_PREROLL_S = 0.5
+"""What a lossy decoder is given before the range, so that its first samples are right."""
 
 
-def read_audio(path: Path) -> NDArray[np.int16]:
-    """Return the sound of a file, mixed to mono and resampled to 16 kHz, ``(samples,)``.
+def read_audio(
+    path: Path, start_s: float = 0.0, end_s: float | None = None, *, channel: int | None = None
+) -> NDArray[np.int16]:
+    """Return the sound of a file, or of a range of it, as mono at 16 kHz, ``(samples,)``.
 
     Args:
-        path: any format that libsndfile reads (wav, flac, ogg, mp3, ...).
+        path: a sound or video file of any format that libsndfile or FFmpeg reads.
+        start_s: where the range begins, seconds.
+        end_s: where it ends; None is the end of the file.
+        channel: the one to take, from 0; None is the mean of all.
 
     Raises:
-        MediaError: the file cannot be read, is empty, or silent.
+        MediaError: the file cannot be read, is empty or silent, or ends before the range does.
     """
-    import soundfile
-
-    try:
-        sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as failure:
-        raise MediaError(f"{path} cannot be read as sound: {' '.join(str(failure).split())}") from failure
+    sound, rate = (_by_libsndfile if path.suffix.lower() in LIBSNDFILE else _by_ffmpeg)(path, start_s, end_s)
     if not len(sound):
         raise MediaError(f"{path} is empty: it has a header and no samples")
     if not np.isfinite(sound).all():
         raise MediaError(f"{path} has samples that are not numbers")
-    return to_int16(_resampled(sound.mean(axis=1), rate), path)
+    return to_int16(_resampled(_mono(sound, channel, path), rate), path)
+
+
+def _by_libsndfile(path: Path, start_s: float, end_s: float | None) -> tuple[NDArray[np.float32], int]:
+    """Return the range ``(samples, channels)`` and its rate."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate, total = int(file.samplerate), int(file.frames)
+            start, stop = round(start_s * rate), total if end_s is None else round(end_s * rate)
+            if total:
+                check_range(path, start_s, end_s, total / rate)
+            file.seek(min(start, total))
+            return file.read(max(0, min(stop, total) - start), dtype="float32", always_2d=True), rate
+    except (OSError, RuntimeError) as failure:
+        raise MediaError(f"{path} cannot be read as sound: {' '.join(str(failure).split())}") from failure
+
+
+def _by_ffmpeg(path: Path, start_s: float, end_s: float | None) -> tuple[NDArray[np.float32], int]:
+    """Return the range ``(samples, channels)`` and its rate, cut by the time stamps of the stream."""
+    with opened(path) as container:
+        if not container.streams.audio:
+            raise MediaError(f"{path} has no sound")
+        stream = container.streams.audio[0]
+        rate, origin = int(stream.rate), origin_of(container)
+        parts: list[NDArray[np.float32]] = []
+        first_s: float | None = None
+        try:
+            for frame in decoded_from(container, stream, start_s - _PREROLL_S):
+                if first_s is None:
+                    first_s = float(frame.time or 0.0) - origin
+                parts.append(_as_float(frame))
+                if end_s is not None and first_s + sum(map(len, parts)) / rate >= end_s:
+                    break
+        except (OSError, ValueError) as failure:
+            raise MediaError(f"{path} cannot be decoded: {' '.join(str(failure).split())}") from failure
+    if first_s is None:
+        raise MediaError(f"{path} is empty: it has a header and no samples")
+    sound = np.concatenate(parts)
+    check_range(path, start_s, end_s, first_s + len(sound) / rate)
+    start = round((start_s - first_s) * rate)
+    stop = len(sound) if end_s is None else round((end_s - first_s) * rate)
+    # A stream that begins later than the file, as in some films, is silent until then.
+    silence = np.zeros((max(0, -start), sound.shape[1]), np.float32)
+    return np.concatenate([silence, sound[max(0, start) : max(0, stop)]]), rate
+
+
+def check_range(path: Path, start_s: float, end_s: float | None, duration_s: float) -> None:
+    """Refuse a range that the file does not have.
+
+    Raises:
+        MediaError: it starts at or after the end, ends more than ``TOLERANCE_S`` beyond it, or is empty.
+    """
+    if end_s is not None and end_s <= start_s:
+        raise MediaError(f"{path}: the range {start_s:.3f} to {end_s:.3f} s is empty")
+    if start_s >= duration_s or (end_s is not None and end_s > duration_s + TOLERANCE_S):
+        wanted = f"{start_s:.3f} to {'the end' if end_s is None else f'{end_s:.3f} s'}"
+        raise MediaError(f"{path} ends at {duration_s:.3f} s, before the range {wanted}")
+
+
+def opened(path: Path) -> Any:  # noqa: ANN401  (a container of PyAV, which has no types for all it returns)
+    """Return the file as a container of PyAV, to be used in a ``with`` statement.
+
+    Raises:
+        MediaError: it cannot be opened, or is no media file.
+    """
+    import av
+
+    if not path.is_file():
+        raise MediaError(f"{path} is not there")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path} is empty: it has no bytes")
+    try:
+        return av.open(str(path))
+    except (OSError, ValueError) as failure:
+        raise MediaError(f"{path} cannot be read as sound or film: {' '.join(str(failure).split())}") from failure
+
+
+def origin_of(container: Any) -> float:  # noqa: ANN401
+    """Return the time stamp at which the file begins, in seconds; sound and picture are counted from the same one."""
+    return 0.0 if container.start_time is None else float(container.start_time) / 1_000_000
+
+
+def decoded_from(container: Any, stream: Any, start_s: float) -> Iterator[Any]:  # noqa: ANN401
+    """Yield the frames of a stream from the last one that can be decoded alone at or before ``start_s``."""
+    if start_s > 0:
+        container.seek(int((start_s + origin_of(container)) / stream.time_base), stream=stream, backward=True)
+    yield from container.decode(stream)
+
+
+def _as_float(frame: Any) -> NDArray[np.float32]:  # noqa: ANN401
+    """Return an audio frame as ``(samples, channels)`` of -1..1."""
+    values = frame.to_ndarray()
+    if not frame.format.is_planar:
+        values = values.reshape(-1, frame.layout.nb_channels).T
+    if np.issubdtype(values.dtype, np.integer):
+        middle = 128 if values.dtype == np.uint8 else 0
+        values = (values.astype(np.float32) - middle) / (128 if middle else -float(np.iinfo(values.dtype).min))
+    return np.ascontiguousarray(values.T, dtype=np.float32)
+
+
+def _mono(sound: NDArray[np.float32], channel: int | None, path: Path) -> NDArray[np.float32]:
+    if channel is None:
+        mean: NDArray[np.float32] = sound.mean(axis=1)
+        return mean
+    if not 0 <= channel < sound.shape[1]:
+        raise MediaError(f"{path} has {sound.shape[1]} channels and no channel {channel}")
+    return np.ascontiguousarray(sound[:, channel])
 
 
 def _resampled(sound: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
