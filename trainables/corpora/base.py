@@ -1,16 +1,19 @@
 """The contract of a corpus: a folder on disk becomes a table of utterances."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from strategies.options import option_names
-from trainables.errors import CorpusError
+from trainables.corpora.media import read_audio
+from trainables.corpora.pictures import read_frames
+from trainables.errors import CorpusError, MediaError
 
 COLUMNS = [
     "utterance",  # unique name
@@ -24,9 +27,9 @@ COLUMNS = [
     "text",  # transcript, or missing
     "start_s",  # start within the file, seconds
     "end_s",  # end within the file, seconds; missing means the end of the file
-    "votes",  # label -> votes, or missing
+    "votes",  # what annotators said, as JSON: {label: {class: votes}}, or missing
 ]
-"""Columns every corpus has; beside them there is one column per label, holding the name of the class."""
+"""Columns every corpus has; beside them there is one column per label, holding the name of the class or a number."""
 
 
 class Corpus:
@@ -35,9 +38,14 @@ class Corpus:
     Options are the keyword-only arguments of ``__init__``; each is kept in an attribute of the same name. A corpus
     must be picklable: worker processes read its media.
 
+    A subclass defines ``read``. The media of an utterance are then the files its row names, from ``start_s`` to
+    ``end_s``; a corpus whose sound and picture lie otherwise defines ``load_audio`` or ``load_video`` too. What a
+    corpus has may depend on its options: an instance then sets ``classes``, ``values`` or ``modalities`` of its own.
+
     Attributes:
         name: the name it is registered under.
         classes: label -> names of its classes, in the order of their indices (such as emotion, gender).
+        values: labels that are numbers (such as valence), columns of floats; NaN where nobody said.
         modalities: what it has of ``("audio", "video")``.
         needs_root: whether the user must say where its folder is.
         version: raised whenever the same files and options give another table or signal: no old store is reused then.
@@ -47,8 +55,9 @@ class Corpus:
     """
 
     name: ClassVar[str]
-    classes: ClassVar[Mapping[str, tuple[str, ...]]]
-    modalities: ClassVar[tuple[str, ...]]
+    classes: Mapping[str, tuple[str, ...]]
+    values: tuple[str, ...] = ()
+    modalities: tuple[str, ...]
     needs_root: ClassVar[bool] = True
     version: ClassVar[int] = 1
     licence: ClassVar[str] = ""
@@ -76,20 +85,50 @@ class Corpus:
         return []
 
     def load_audio(self, root: Path, utterance: Mapping[str, object]) -> NDArray[np.int16]:
-        """Return the utterance's sound at 16 kHz, mono, shape ``(samples,)``.
+        """Return the utterance's sound at 16 kHz, mono, shape ``(samples,)``: its range of the file it names.
 
         Raises:
-            MediaError: the file cannot be read, is empty or silent.
+            MediaError: the file cannot be read, is empty or silent, or ends before the utterance does.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no audio")
+        return read_audio(file_of(root, utterance, "audio"), *span_of(utterance))
 
     def load_video(self, root: Path, utterance: Mapping[str, object], frame_size: int) -> NDArray[np.uint8]:
         """Return the utterance's face at 25 frames a second, shape ``(frames, size, size, 3)``.
 
+        Its range of the file it names, cut to ``crop`` where there is one.
+
         Raises:
-            MediaError: the file cannot be read or has no picture.
+            MediaError: the file cannot be read, has no picture, or ends before the utterance does.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no video")
+        crop = utterance.get("crop")
+        box = None if _is_missing(crop) else [int(value) for value in cast(Sequence[int], crop)]
+        return read_frames(file_of(root, utterance, "video"), frame_size, *span_of(utterance), crop=box)
+
+
+def file_of(root: Path, utterance: Mapping[str, object], modality: str) -> Path:
+    """Return the file of an utterance.
+
+    Raises:
+        MediaError: the table names none.
+    """
+    name = utterance.get(modality)
+    if _is_missing(name):
+        raise MediaError(f"{utterance['utterance']} has no {modality}: its file is missing")
+    return root / str(name)
+
+
+def span_of(utterance: Mapping[str, object]) -> tuple[float, float | None]:
+    """Return where an utterance begins and ends within its file, seconds; None is the end of the file.
+
+    >>> span_of({"start_s": 1.5, "end_s": float("nan")})
+    (1.5, None)
+    """
+    start, end = utterance.get("start_s"), utterance.get("end_s")
+    return 0.0 if _is_missing(start) else float(str(start)), None if _is_missing(end) else float(str(end))
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA
 
 
 def read_table(corpus: Corpus, root: Path) -> pd.DataFrame:
@@ -109,7 +148,7 @@ def read_table(corpus: Corpus, root: Path) -> pd.DataFrame:
 
 def table_faults(corpus: Corpus, table: pd.DataFrame) -> list[str]:
     """Return what keeps a table from being used: columns that lack, names that are there twice, nameless speakers."""
-    if lacking := [name for name in [*COLUMNS, *corpus.classes] if name not in table]:
+    if lacking := [name for name in [*COLUMNS, *corpus.classes, *corpus.values] if name not in table]:
         return [f"its table has no column '{lacking[0]}'"]
     twice = table.loc[table["utterance"].duplicated(), "utterance"].unique()
     nameless = table.loc[table["speaker"].isna(), "utterance"]
