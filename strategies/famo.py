@@ -24,7 +24,8 @@ class Famo(Strategy):
     that improved most loses weight. The logits have an Adam of their own, whose state is part of the strategy's.
 
     The second forward pass takes the losses on the micro-batches of the step as they were, and leaves batch statistics
-    and random generators as it found them. A loss at its bound takes no part in the step.
+    and random generators as it found them. A loss at its bound takes no part in the step: it gets
+    no weight, and does not count among the losses that did not fall.
 
     Args:
         num_tasks: number of tasks T.
@@ -83,8 +84,10 @@ class Famo(Strategy):
         """Move the logits by what the step did to the losses."""
         before, after = self._gaps(self.before), recompute().detach() - self.lower_bound
         improved = before.clamp(min=SMALLEST_LOSS).log() - after.clamp(min=SMALLEST_LOSS).log()
-        shares = self.logits.softmax(dim=0)
-        self.adam.step(self.logits, shares * (improved - shares @ improved))
+        # A task that took no part stands for the mean of the others: it did not fail to improve.
+        shares = self.logits.softmax(dim=0) * (before > SMALLEST_LOSS)
+        mean = shares @ improved / shares.sum().clamp(min=torch.finfo(shares.dtype).tiny)
+        self.adam.step(self.logits, shares * (improved - mean))
         self.before.zero_()
 
     def _gaps(self, losses: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ class FrozenWeighting(Strategy):
     Args:
         num_tasks: number of tasks T.
         trajectory: the weights of each epoch, a list of lists of T numbers; or the path of the rows that a trial
-            reported (``STUDY/rows/TRIAL.jsonl``), of which ``raw_weight/TASK`` is read.
+            reported (``STUDY/rows/TRIAL.jsonl``), of which ``raw_weight/TASK`` is read, the weights at the end of
+            each epoch.
         replay: ``epochs`` follows the trajectory, ``mean`` uses its mean.
 
     Reference:
@@ -83,7 +84,7 @@ class FrozenWeighting(Strategy):
 def _checked(rows: Sequence[Sequence[float]], num_tasks: int, place: str) -> Tensor:
     try:
         table = torch.tensor([[float(weight) for weight in row] for row in rows])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         table = torch.zeros(0)
     if table.ndim != 2 or table.shape[1] != num_tasks:
         raise StrategyError(f"{place} must be a list of epochs, each with {num_tasks} weights")
@@ -94,19 +95,23 @@ def _checked(rows: Sequence[Sequence[float]], num_tasks: int, place: str) -> Ten
 
 def _read(path: Path, names: Sequence[str]) -> list[list[float]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as failure:
         raise StrategyError(f"option 'trajectory': {path} cannot be read: {failure.strerror}") from None
-    # by number: an epoch that was interrupted and trained again was reported twice
-    epochs = list({row["epoch"]: row for row in map(_row, lines) if row.get("kind") == "epoch"}.values())
-    if not epochs:
+    rows = [row for row in map(_row, lines) if row.get("kind") == "epoch"]
+    if not rows:
         raise StrategyError(f"option 'trajectory': {path} has no rows of epochs; name the rows of one trial")
     prefix = "raw_weight/"
-    known = sorted(key.removeprefix(prefix) for key in epochs[0] if key.startswith(prefix))
+    known = sorted(key.removeprefix(prefix) for key in rows[0] if key.startswith(prefix))
     for name in names:
         if name not in known:
             raise StrategyError(f"option 'trajectory': {path}: {unknown('task', name, known)}")
-    return [[row[prefix + name] for name in names] for row in epochs]
+    try:
+        # By number: an epoch that was interrupted and trained again was reported twice.
+        epochs = {row["epoch"]: [row[prefix + name] for name in names] for row in rows}
+    except KeyError as missing:
+        raise StrategyError(f"option 'trajectory': {path} has a row of an epoch without {missing}") from None
+    return list(epochs.values())
 
 
 def _row(line: str) -> dict[str, Any]:

@@ -63,5 +63,6 @@ class SoftmaxWeighting(Strategy):
         joint = torch.dot(weights, losses)
         if self.entropy == 0:
             return joint
-        entropy: Tensor = torch.special.entr(weights).sum()
-        return joint - self.entropy * entropy
+        # Not entr(weights): its derivative at a weight that rounds to 0 is infinite.
+        logarithms = (self.logits / self.temperature).log_softmax(dim=0)
+        return joint + self.entropy * torch.dot(weights, logarithms)

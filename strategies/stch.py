@@ -28,6 +28,8 @@ class SmoothTchebycheff(Strategy):
 
     from the first step on; the weights go from 1/T for a single worst task (:math:`\mu \to 0`) to 1/T² each.
 
+    For ``log`` the losses must not be negative, and one that is 0 takes no part; for ``plain`` 0 is a value like any.
+
     Args:
         num_tasks: number of tasks T.
         mu: smoothness, above 0; 1 as in the authors' code. It is on the scale of the losses for ``plain``.
@@ -40,7 +42,7 @@ class SmoothTchebycheff(Strategy):
         multi-task learning. https://arxiv.org/abs/2402.19078
 
     Raises:
-        StrategyError: an option out of range, or a negative loss.
+        StrategyError: an option out of range, or a negative loss where a logarithm is taken.
     """
 
     summary = "a smooth maximum of the losses: the worst task leads"

@@ -1,5 +1,6 @@
 """FAMO: weights and the move of the logits by hand, against an optimizer of torch, and what it looks at again."""
 
+import itertools
 import math
 
 import pytest
@@ -71,7 +72,7 @@ def test_the_logits_move_as_by_adam_of_torch_on_the_softmax(weight_decay):
     strategy = Famo(3, weight_decay=weight_decay).double()
     peer = nn.Parameter(torch.zeros(3, dtype=torch.float64))
     optimizer = torch.optim.Adam([peer], lr=0.025, weight_decay=weight_decay)
-    for before, after in zip(trajectory[:-1], trajectory[1:], strict=True):
+    for before, after in itertools.pairwise(trajectory):
         first, second = (torch.tensor(values, dtype=torch.float64) for values in (before, after))
         strategy.backward(first.clone().requires_grad_(), Shared())
         strategy.after_step(second.clone)

@@ -48,6 +48,12 @@ def test_plain_is_the_gradient_of_the_formula(values, mu):
     torch.testing.assert_close(strategy.weights(losses), losses.grad)
 
 
+def test_plain_takes_zero_for_a_value_like_others():
+    # L / (T mu) = (0, 1)
+    share = 1 / (1 + math.e)
+    assert plain([0.0, 2.0], 1.0) == pytest.approx([share / 2, (1 - share) / 2])
+
+
 def test_plain_does_not_overflow():
     assert plain([1e4, 2e4], 1e-2) == [0.0, 0.5]
 
@@ -124,6 +130,12 @@ def test_a_loss_of_zero_takes_no_part(epochs):
     found = strategy.weights(torch.tensor([1.0, 1.0, 0.0])).tolist()
     # 1 / L before; afterwards 2/3 and 1/3 of T = 3
     assert found == pytest.approx([[1.0, 1.0, 0.0], [2.0, 1.0, 0.0]][epochs])
+
+
+def test_with_a_large_mu_a_loss_of_zero_takes_no_share_from_the_others():
+    # T = 3 shared by the two that are there
+    found = warm([2.0, 4.0, 1.0], mu=1e6).weights(torch.tensor([1.0, 2.0, 0.0])).tolist()
+    assert found == pytest.approx([3 / 2, 3 / 4, 0.0], rel=1e-4)
 
 
 def test_losses_that_are_all_zero_give_a_step_of_zero():

@@ -70,7 +70,7 @@ def test_where_the_published_uncertainty_is_negative_the_revised_one_is_not():
 def test_a_loss_of_zero_cannot_send_its_weight_to_infinity():
     strategy = trained([0.0, 1.0], steps=300)
     assert strategy.deviations.tolist() == pytest.approx([SMALLEST_DEVIATION, 1.0], abs=0.02)
-    assert strategy.deviations[0].item() >= SMALLEST_DEVIATION
+    assert strategy.deviations[0].item() >= SMALLEST_DEVIATION * (1 - 1e-6)
     assert strategy.weights(torch.zeros(2)).max().item() <= 0.5 / SMALLEST_DEVIATION**2 * 1.001
 
 
