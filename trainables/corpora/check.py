@@ -1,32 +1,18 @@
 """What is wrong with a corpus on disk, and what is in it."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from trainables.batch import SAMPLE_RATE, InputSettings
 from trainables.corpora.base import Corpus, read_table, table_faults
+from trainables.corpora.decoding import decode, each
+from trainables.corpora.finding import Finding, few
 from trainables.errors import CorpusError, MediaError
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong.
-
-    Attributes:
-        kind: ``corpus``, ``name``, ``media``, ``label`` or ``count``.
-        subject: the file or utterance.
-        message: what is wrong with it.
-    """
-
-    kind: str
-    subject: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.message}"
 
 
 def check(corpus: Corpus, root: Path | None) -> list[Finding]:
@@ -43,19 +29,46 @@ def check(corpus: Corpus, root: Path | None) -> list[Finding]:
     if faults := table_faults(corpus, table):
         return [*names, *(Finding("corpus", corpus.name, fault) for fault in faults)]
     rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-    media = [finding for row in rows if (finding := _media(corpus, place, row)) is not None]
-    return [*names, *media, *_labels(corpus, table), *_counts(corpus, table)]
+    named = [row for row in rows if not _nameless(corpus, row)]
+    media = [finding for finding in each(_Read(corpus, place), named) if finding is not None]
+    missing = _missing(corpus, rows)
+    return [*names, *corpus.remarks(place), *missing, *media, *_labels(corpus, table), *_counts(corpus, table)]
 
 
-def _media(corpus: Corpus, root: Path, utterance: Mapping[str, object]) -> Finding | None:
-    try:
-        if "audio" in corpus.modalities:
-            corpus.load_audio(root, utterance)
-        if "video" in corpus.modalities:
-            corpus.load_video(root, utterance, InputSettings().frame_size)
-    except MediaError as problem:
-        return Finding("media", str(utterance["utterance"]), str(problem))
-    return None
+def _nameless(corpus: Corpus, utterance: Mapping[str, Any]) -> list[str]:
+    """Return the modalities of which the table names no file, though the corpus consists of files."""
+    return [name for name in corpus.modalities if corpus.needs_root and pd.isna(utterance[name])]
+
+
+def _missing(corpus: Corpus, rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    """Return one line for each session and modality whose files are not all there."""
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for modality in _nameless(corpus, row):
+            lacking.setdefault((_session(corpus, row), modality), []).append(str(row["utterance"]))
+    totals = Counter(_session(corpus, row) for row in rows)
+    return [
+        Finding(
+            "media", session, f"{len(names)} of {totals[session]} utterances of {session} have no {modality}: {few(names)}"
+        )
+        for (session, modality), names in lacking.items()
+    ]
+
+
+def _session(corpus: Corpus, utterance: Mapping[str, Any]) -> str:
+    return corpus.name if pd.isna(utterance["session"]) else str(utterance["session"])
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Reads the media of one utterance and finds what is wrong with them."""
+
+    corpus: Corpus
+    root: Path
+
+    def __call__(self, utterance: Mapping[str, Any]) -> Finding | None:
+        problem = decode(self.corpus, self.root, InputSettings(), utterance).problem
+        return None if problem is None else Finding("media", str(utterance["utterance"]), problem)
 
 
 def _labels(corpus: Corpus, table: pd.DataFrame) -> list[Finding]:
@@ -67,20 +80,22 @@ def _labels(corpus: Corpus, table: pd.DataFrame) -> list[Finding]:
 
 
 def _counts(corpus: Corpus, table: pd.DataFrame) -> list[Finding]:
-    """Compare with what was published: utterances in all, and of each speaker."""
-    expected = corpus.published_counts
-    if not expected:
-        return []
-    counts = table["speaker"].value_counts()
-    findings = [
-        Finding("count", speaker, f"speaker {speaker} has {counts.get(speaker, 0)} utterances, published are {wanted}")
-        for speaker, wanted in expected.items()
-        if counts.get(speaker, 0) != wanted
-    ]
-    total = sum(expected.values())
-    if len(table) != total:
+    """Compare with what was published: utterances of each speaker, in all, and of each class."""
+    findings = _differences("speaker", table["speaker"].value_counts(), corpus.published_counts)
+    total = sum(corpus.published_counts.values())
+    if total and len(table) != total:
         findings.append(Finding("count", corpus.name, f"{len(table)} utterances in all, published are {total}"))
+    for label, published in corpus.published_classes.items():
+        findings += _differences(label, table[label].value_counts(), published)
     return findings
+
+
+def _differences(column: str, counts: "pd.Series[int]", published: Mapping[str, int]) -> list[Finding]:
+    return [
+        Finding("count", name, f"{column} {name} has {counts.get(name, 0)} utterances, published are {wanted}")
+        for name, wanted in published.items()
+        if counts.get(name, 0) != wanted
+    ]
 
 
 def stats(corpus: Corpus, root: Path | None) -> dict[str, pd.DataFrame]:
@@ -103,13 +118,22 @@ def _by_gender(table: pd.DataFrame, label: str) -> pd.DataFrame:
 
 
 def _durations(corpus: Corpus, root: Path, table: pd.DataFrame) -> pd.DataFrame:
-    seconds: list[float] = []
-    for row in table.to_dict("records"):
-        try:
-            sound = corpus.load_audio(root, {str(name): value for name, value in row.items()})
-        except MediaError:
-            continue
-        seconds.append(len(sound) / SAMPLE_RATE)
-    values = pd.Series(seconds, dtype=float)
+    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    lengths = [seconds for seconds in each(_Seconds(corpus, root), rows) if seconds is not None]
+    values = pd.Series(lengths, dtype=float)
     summary = {"utterances": len(values), "total_s": values.sum(), "mean_s": values.mean(), "min_s": values.min()}
     return pd.DataFrame([summary | {"median_s": values.median(), "max_s": values.max()}])
+
+
+@dataclass(frozen=True)
+class _Seconds:
+    """Measures the sound of one utterance; None if it cannot be read."""
+
+    corpus: Corpus
+    root: Path
+
+    def __call__(self, utterance: Mapping[str, Any]) -> float | None:
+        try:
+            return len(self.corpus.load_audio(self.root, utterance)) / SAMPLE_RATE
+        except (MediaError, OSError):
+            return None

@@ -2,9 +2,11 @@ import errno
 import json
 import os
 import pickle
+import platform
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ import soundfile
 
 from trainables import corpora
 from trainables.batch import InputSettings
-from trainables.corpora import default_cache, open_store, prepare, preparing
+from trainables.corpora import default_cache, open_store, prepare
+from trainables.corpora.building import Building
 from trainables.corpora.synthetic import Synthetic
 from trainables.errors import CorpusError
 
@@ -163,12 +166,44 @@ def test_progress_counts_every_utterance(tmp_path):
     assert seen == [(done, 16) for done in range(1, 17)]
 
 
-def test_an_interruption_leaves_nothing_behind(tmp_path):
-    corpus = Counting(num_speakers=2, utterances_per_speaker=4)
-    corpus.breaks_at = 5
+def test_an_interrupted_preparation_goes_on_where_it_stopped(tmp_path):
+    interrupted = Counting(num_speakers=2, utterances_per_speaker=4)
+    interrupted.breaks_at = 5
     with pytest.raises(KeyboardInterrupt):
-        prepare(corpus, None, SMALL, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        prepare(interrupted, None, SMALL, tmp_path)
+    (left,) = tmp_path.iterdir()
+    with pytest.raises(CorpusError, match="is not a prepared corpus"):
+        open_store(left)
+    resumed = Counting(num_speakers=2, utterances_per_speaker=4)
+    seen = []
+    store = prepare(resumed, None, SMALL, tmp_path, progress=lambda done, total: seen.append(done))
+    assert (seen, resumed.loaded) == ([5, 6, 7, 8], 4)
+    whole = prepare(Counting(num_speakers=2, utterances_per_speaker=4), None, SMALL, tmp_path / "other")
+    assert store.content_hash == whole.content_hash
+    assert store.table.equals(whole.table)
+    assert [path for path in tmp_path.iterdir() if path.name != "other"] == [store.path]
+
+
+@pytest.mark.parametrize("damage", ["journal cut short", "arrays cut short", "arrays longer", "journal of nonsense"])
+def test_what_is_half_written_is_made_again(tmp_path, damage):
+    interrupted = Counting(num_speakers=2, utterances_per_speaker=4)
+    interrupted.breaks_at = 6
+    with pytest.raises(KeyboardInterrupt):
+        prepare(interrupted, None, SMALL, tmp_path)
+    (left,) = tmp_path.iterdir()
+    journal, sound = left / "journal.jsonl", left / "audio.int16"
+    if damage == "journal cut short":
+        journal.write_bytes(journal.read_bytes()[:-7])
+    elif damage == "journal of nonsense":
+        journal.write_text("not json\n")
+    elif damage == "arrays cut short":
+        sound.write_bytes(sound.read_bytes()[:-1000])
+    else:
+        sound.write_bytes(sound.read_bytes() + bytes(1000))
+    store = prepare(Counting(num_speakers=2, utterances_per_speaker=4), None, SMALL, tmp_path)
+    whole = prepare(Counting(num_speakers=2, utterances_per_speaker=4), None, SMALL, tmp_path / "other")
+    assert store.content_hash == whole.content_hash
+    assert all((store.path / name).read_bytes() == (whole.path / name).read_bytes() for name in CONTENT)
 
 
 KILLED = """
@@ -186,7 +221,7 @@ prepare(corpus, None, InputSettings(0.9, 16), Path(sys.argv[1]), progress=progre
 """
 
 
-def test_a_killed_process_leaves_nothing_that_opens_and_the_next_run_cleans_up(tmp_path):
+def test_a_killed_process_leaves_nothing_that_opens_and_the_next_run_goes_on(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment
@@ -197,7 +232,9 @@ def test_a_killed_process_leaves_nothing_that_opens_and_the_next_run_cleans_up(t
     (left,) = tmp_path.iterdir()
     with pytest.raises(CorpusError, match="is not a prepared corpus"):
         open_store(left)
-    store = prepare(corpus_of(), None, SMALL, tmp_path)
+    seen = []
+    store = prepare(corpus_of(), None, SMALL, tmp_path, progress=lambda done, total: seen.append(done))
+    assert seen[0] == 6
     assert list(tmp_path.iterdir()) == [store.path]
 
 
@@ -229,13 +266,15 @@ def test_two_processes_may_prepare_the_same_store(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_whoever_comes_second_takes_the_store_of_the_first(tmp_path):
+def test_the_machine_that_comes_second_takes_the_store_of_the_first(tmp_path, monkeypatch):
     corpus = corpus_of()
     others = []
 
     def overtaken(done, total):
         if done == total:
-            others.append(prepare(corpus, None, SMALL, tmp_path))
+            with monkeypatch.context() as elsewhere:
+                elsewhere.setattr(platform, "node", lambda: "another-machine")
+                others.append(prepare(corpus, None, SMALL, tmp_path))
 
     store = prepare(corpus, None, SMALL, tmp_path, progress=overtaken)
     assert store.path == others[0].path
@@ -309,14 +348,38 @@ def test_a_damaged_table_is_refused_with_the_remedy(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(4, 4), (8, 9)])
-def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path, monkeypatch, size):
-    def full(file, values, digest):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def test_a_full_disk_is_told_in_one_line_and_what_was_prepared_is_kept(tmp_path, monkeypatch, size):
+    append = Building.append
 
-    monkeypatch.setattr(preparing, "_append", full)
-    with pytest.raises(CorpusError, match=r"^the prepared corpus cannot be written to \S+: No space left on device$"):
-        prepare(corpus_of(*size), None, SMALL, tmp_path, workers=2)
-    assert list(tmp_path.iterdir()) == []
+    def full(self, row, utterance, media):
+        if row == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, row, utterance, media)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Building, "append", full)
+        expected = (
+            r"^the prepared corpus cannot be written to \S+: No space left on device; what is prepared already is"
+        )
+        with pytest.raises(CorpusError, match=expected):
+            prepare(corpus_of(*size), None, SMALL, tmp_path, workers=2)
+    seen = []
+    prepare(corpus_of(*size), None, SMALL, tmp_path, workers=2, progress=lambda done, total: seen.append(done))
+    assert seen[0] == 4
+
+
+def test_what_was_left_half_built_long_ago_is_removed(tmp_path):
+    interrupted = Counting(num_speakers=2, utterances_per_speaker=4)
+    interrupted.breaks_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        prepare(interrupted, None, SMALL, tmp_path)
+    (left,) = tmp_path.iterdir()
+    prepare(corpus_of(2, 3), None, SMALL, tmp_path)
+    assert left.is_dir()
+    week_ago = time.time() - 8 * 86400
+    os.utime(left / "journal.jsonl", (week_ago, week_ago))
+    prepare(corpus_of(2, 5), None, SMALL, tmp_path)
+    assert not left.exists()
 
 
 class Vanishing(Synthetic):
