@@ -54,6 +54,9 @@ Overrides = Annotated[
 ]
 CorpusName = Annotated[str | None, typer.Option("--corpus", help="Corpus to use instead of the definition's.")]
 Root = Annotated[Path | None, typer.Option("--root", help="Folder of the corpus.")]
+CorpusOptions = Annotated[
+    list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Option of the corpus; repeatable.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and warnings.")]
 
@@ -304,35 +307,47 @@ def doctor(home: Home = None, as_json: Json = False) -> None:
 def corpus_prepare(
     name: Annotated[str, typer.Argument(help="Name of the corpus.")],
     root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to keep it in.", show_default="the user's cache folder")
+    ] = None,
     preset: Annotated[str, typer.Option(help="Preset of the network that will read it.")] = "small",
     network: Annotated[str, typer.Option(help="The network that will read it.")] = "chae",
+    options: CorpusOptions = None,
     quiet: Quiet = False,
 ) -> None:
-    """Prepare a corpus for training and print where it is."""
-    from study import job
+    """Prepare a corpus for training and print where it is; `--root` of a study may then be that folder."""
+    from study import definition, job
     from study.progress import make_display
 
-    print(job.prepare_corpus(name, root, network, preset, make_display(quiet=quiet)))
+    given = definition.parse_options(options or [])
+    print(job.prepare_corpus(name, root, network, preset, make_display(quiet=quiet), out=out, options=given))
 
 
 @corpus_app.command("check")
 def corpus_check(
-    name: Annotated[str, typer.Argument(help="Name of the corpus.")], root: Root = None, as_json: Json = False
+    name: Annotated[str, typer.Argument(help="Name of the corpus.")],
+    root: Root = None,
+    options: CorpusOptions = None,
+    as_json: Json = False,
 ) -> None:
     """Look for what is missing, unreadable or mislabelled."""
-    from study import job, screen
+    from study import definition, job, screen
 
-    raise typer.Exit(screen.show_corpus_findings(job.check_corpus(name, root), as_json=as_json))
+    findings = job.check_corpus(name, root, definition.parse_options(options or []))
+    raise typer.Exit(screen.show_corpus_findings(findings, as_json=as_json))
 
 
 @corpus_app.command("stats")
 def corpus_stats(
-    name: Annotated[str, typer.Argument(help="Name of the corpus.")], root: Root = None, as_json: Json = False
+    name: Annotated[str, typer.Argument(help="Name of the corpus.")],
+    root: Root = None,
+    options: CorpusOptions = None,
+    as_json: Json = False,
 ) -> None:
     """Count utterances by class, gender and speaker."""
-    from study import job, screen
+    from study import definition, job, screen
 
-    screen.show_tables(job.describe_corpus(name, root), as_json=as_json)
+    screen.show_tables(job.describe_corpus(name, root, definition.parse_options(options or [])), as_json=as_json)
 
 
 if __name__ == "__main__":

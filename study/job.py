@@ -2,9 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -125,7 +126,9 @@ def run(
         if fresh:
             _forget(folder)
         store = prepare_store(definition, corpus, display)
-        corpora.split_for_tasks(definition.split.protocol, store.table, plan.tasks, definition.split.options)
+        split = corpora.split_for_tasks(definition.split.protocol, store.table, plan.tasks, definition.split.options)
+        if split.warning:
+            display.warn(split.warning)
         _write_lock(folder, plan, store)
         return _run_locked(plan, folder, store, display, address=address, retry_failed=retry_failed)
 
@@ -273,30 +276,41 @@ def sync(folder: StudyFolder) -> str:
     return f"{count} trials of {folder.name} are recorded in {uri}"
 
 
-def _corpus(name: str, root: Path | None) -> tuple[Corpus, Path | None]:
-    corpus = corpora.create(name)
+def _corpus(name: str, root: Path | None, options: Mapping[str, Any]) -> tuple[Corpus, Path | None]:
+    corpus = corpora.create(name, **options)
     if root is None and corpus.needs_root:
         raise StudyError(f"corpus '{name}' needs its folder: add --root FOLDER")
     return corpus, root
 
 
-def prepare_corpus(name: str, root: Path | None, network: str, preset: str, display: Display) -> str:
-    """Prepare a corpus for a network and return where it is."""
-    corpus, folder = _corpus(name, root)
+def prepare_corpus(
+    name: str,
+    root: Path | None,
+    network: str,
+    preset: str,
+    display: Display,
+    *,
+    out: Path | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
+    """Prepare a corpus for a network, in ``out`` or the user's cache, and return where it is."""
+    corpus, folder = _corpus(name, root, options)
     settings = networks.input_settings(network, preset)
     with display.counting(f"preparing corpus {name}") as progress:
-        store = corpora.prepare(corpus, folder, settings, corpora.default_cache(), progress=progress)
+        store = corpora.prepare(corpus, folder, settings, out or corpora.default_cache(), progress=progress)
     for line in store.skipped_lines():
         display.warn(line)
     return str(store.path)
 
 
-def check_corpus(name: str, root: Path | None) -> list[Finding]:
+def check_corpus(name: str, root: Path | None, options: Mapping[str, Any] = MappingProxyType({})) -> list[Finding]:
     """Return what is missing, unreadable or mislabelled in a corpus."""
-    return corpora.check(*_corpus(name, root))
+    return corpora.check(*_corpus(name, root, options))
 
 
-def describe_corpus(name: str, root: Path | None) -> dict[str, pd.DataFrame]:
+def describe_corpus(
+    name: str, root: Path | None, options: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, pd.DataFrame]:
     """Return counts of utterances by class, gender and speaker."""
-    corpus, folder = _corpus(name, root)
+    corpus, folder = _corpus(name, root, options)
     return corpora.stats(corpus, folder)

@@ -21,7 +21,7 @@ from trainables.batch import FRAME_RATE, SAMPLE_RATE, InputSettings
 from trainables.corpora.base import Corpus, read_table
 from trainables.corpora.building import JOURNAL, LOCK, Building, is_free, locked
 from trainables.corpora.decoding import decoded
-from trainables.corpora.store import FILES, FORMAT, Store, open_store
+from trainables.corpora.store import FILES, FORMAT, MANIFEST, Store, open_store
 from trainables.errors import CorpusError
 
 STALE_DAYS = 7.0
@@ -43,7 +43,7 @@ def prepare(
 
     Args:
         corpus: what to prepare.
-        root: its folder; None for a corpus that needs none.
+        root: its folder, or a folder with a store that was made of it; None for a corpus that needs none.
         settings: what is done to every utterance.
         cache: folder of all stores.
         workers: processes that decode; None takes as many as there are CPUs.
@@ -53,6 +53,8 @@ def prepare(
         CorpusError: the corpus cannot be read, none of its utterances can be used, or the cache cannot be written.
     """
     place = root.resolve() if root is not None else Path()
+    if root is not None and (ready := find_prepared(corpus, place, settings)) is not None:
+        return ready
     table = read_table(corpus, place)
     key = _key(corpus, table, place, settings)
     path = cache / f"{corpus.name}-{key[:16]}"
@@ -71,6 +73,37 @@ def prepare(
             f"the prepared corpus cannot be written to {cache}: {failure.strerror or failure}{kept}"
         ) from failure
     return open_store(path)
+
+
+def find_prepared(corpus: Corpus, folder: Path, settings: InputSettings) -> Store | None:
+    """Return the store of a corpus that lies in a folder, or is the folder; None if there is none.
+
+    Raises:
+        CorpusError: the folder holds stores, but none that this corpus, its options and the settings would make.
+    """
+    places = [folder] if (folder / MANIFEST).is_file() else sorted(folder.glob(f"{corpus.name}-*/"))
+    stores = [open_store(place) for place in places if (place / MANIFEST).is_file()]
+    differing = [_difference(store, corpus, settings) for store in stores]
+    for store, difference in zip(stores, differing, strict=True):
+        if not difference:
+            return store
+    others = [path for path in folder.iterdir() if path not in places and not path.name.startswith(".")]
+    if stores and (places == [folder] or not others):  # else it is the corpus itself, with stores beside its files
+        raise CorpusError(f"{stores[0].path} was prepared otherwise: {differing[0]}; prepare the corpus again")
+    return None
+
+
+def _difference(store: Store, corpus: Corpus, settings: InputSettings) -> str:
+    """Return in words what a store was made with and this corpus is not, or an empty string."""
+    made = store.manifest
+    wanted = {"corpus": corpus.name, "version": corpus.version}
+    wanted |= {f"option {name}": value for name, value in corpus.options.items()} | asdict(settings)
+    found = {"corpus": made["corpus"], "version": made["version"]}
+    found |= {f"option {name}": value for name, value in made["options"].items()} | made["settings"]
+    # through JSON, as the manifest went: a tuple and a list are the same there
+    plain = {name: json.loads(json.dumps(value, default=str)) for name, value in wanted.items()}
+    names = [name for name in {**plain, **found} if plain.get(name) != found.get(name)]
+    return ", ".join(f"{name} {found.get(name)} instead of {plain.get(name)}" for name in names)
 
 
 def _key(corpus: Corpus, table: pd.DataFrame, root: Path, settings: InputSettings) -> str:

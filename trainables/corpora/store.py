@@ -24,7 +24,8 @@ from trainables.errors import CorpusError
 
 FORMAT = 1
 """Raised whenever a store written before could no longer be read correctly."""
-FILES = ("manifest.json", "utterances.parquet", "audio.int16", "frames.uint8")
+MANIFEST = "manifest.json"
+FILES = (MANIFEST, "utterances.parquet", "audio.int16", "frames.uint8")
 """What a store consists of."""
 _REMEDY = "delete the folder and prepare the corpus again"
 

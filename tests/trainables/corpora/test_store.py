@@ -453,3 +453,26 @@ def test_a_folder_that_only_looks_like_a_leftover_is_left_alone(tmp_path):
     (tmp_path / ".building-mine").mkdir()
     prepare(corpus_of(), None, SMALL, tmp_path)
     assert (tmp_path / ".building-mine").is_dir()
+
+
+def test_a_folder_of_stores_is_as_good_as_the_corpus_it_was_made_of(tmp_path):
+    corpus, root = corpora.create("ravdess"), write_ravdess(tmp_path / "ravdess")
+    store = prepare(corpus, root, SMALL, tmp_path / "out")
+    for place in (tmp_path / "out", store.path):
+        assert prepare(corpus, place, SMALL, tmp_path / "cache").path == store.path
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_store_that_was_prepared_otherwise_is_refused_with_the_difference(tmp_path):
+    root = write_ravdess(tmp_path / "ravdess")
+    store = prepare(corpora.create("ravdess"), root, SMALL, tmp_path / "out")
+    message = r"was prepared otherwise: option trim True instead of False, frame_size 16 instead of 48; prepare the"
+    with pytest.raises(CorpusError, match=message):
+        prepare(corpora.create("ravdess", trim=False), store.path, InputSettings(0.9, 48), tmp_path)
+
+
+def test_stores_beside_the_corpus_itself_do_not_hide_it(tmp_path):
+    root = write_ravdess(tmp_path / "ravdess")
+    prepare(corpora.create("ravdess"), root, SMALL, root)
+    other = prepare(corpora.create("ravdess", trim=False), root, SMALL, tmp_path / "cache")
+    assert other.manifest["options"]["trim"] is False
