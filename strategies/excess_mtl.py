@@ -21,7 +21,8 @@ class ExcessRisk(GradientMemory):
     and follow :math:`w_i \leftarrow w_i \exp(\eta E_i / E_i(0))`, scaled to sum 1. Noise that
     no model can fit does not count.
 
-    A task whose first gradient is zero gets its unit when it first has one.
+    A task whose first gradient is zero gets its unit when it first has one. At the first step all weights grow alike
+    and stay as they are; TorchJD's grow by :math:`\eta E_i(0)` there, not in units of it, a factor that stays.
 
     Args:
         num_tasks: number of tasks T.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,9 +14,10 @@ from strategies.solvers import Array, bargaining_solution
 class NashBargaining(GramianBalancing):
     r"""Take the Nash bargaining solution: the step with the largest product of gains.
 
-    The weights solve :math:`G a = 1 / a` for the Gramian divided by its Frobenius norm, as in the authors' code. They
-    are the minimum of a convex function and are found by Newton's method to machine precision, where the authors
-    iterate a convex approximation 20 times. For T = 2, :math:`w_i \propto 1 / n_i`.
+    The weights solve :math:`G a = 1 / a`, so that the step has the length :math:`\sqrt T`; for T = 2,
+    :math:`w_i = 1 / (n_i \sqrt{1 + \cos})`. They are the minimum of a convex function and are found by Newton's method
+    to machine precision, where the authors iterate a convex approximation 20 times. (Their code divides G by its norm
+    for the solver only: its constraint :math:`a_i (G a)_i \geq 1` has the norm put back.)
 
     The clipping of the shared gradient that the authors add for this method alone is left to the training loop, which
     clips all methods alike.
@@ -71,7 +71,7 @@ class NashBargaining(GramianBalancing):
 
     def balance(self, gramian: Array, losses: Array) -> Array:  # noqa: ARG002
         """Return the bargaining solution, shapes ``(K, K), (K,) -> (K,)``."""
-        return bargaining_solution(gramian / np.linalg.norm(gramian))
+        return bargaining_solution(gramian)
 
     def after_step(self, recompute: Callable[[], Tensor]) -> None:  # noqa: ARG002
         """Count the step."""

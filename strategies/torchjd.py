@@ -21,10 +21,10 @@ class TorchJDAggregation(GradientBalancing):
     """Let an aggregator of TorchJD make the step: what this project has no method of its own for, or to check one.
 
     Where the aggregator gives weights, the heads get them as with every other method; where it gives only a step, as
-    ``GradDrop`` and ``TrimmedMean``, every weight is 1. The aggregator is stored whole in checkpoints, because the
-    ``state_dict`` of several does not hold all that they remember. It draws random numbers from the trial's seed and
-    the step, not from the global generator. Errors of the aggregator, such as that of ``NashMTL`` for gradients that
-    are all zero, stop the trial in one line.
+    ``ConFIG``, ``GradDrop`` and ``TrimmedMean``, every weight is 1. The aggregator is stored whole in checkpoints,
+    because the ``state_dict`` of several does not hold all that they remember. It draws random numbers from the trial's
+    seed and the step, not from the global generator. Errors of the aggregator, such as that of ``NashMTL`` for
+    gradients that are all zero, stop the trial in one line.
 
     The gradients are collected one task after the other (in TorchJD's words with ``parallel_chunk_size=1``), which
     recurrent layers on a GPU need.
@@ -79,7 +79,7 @@ class TorchJDAggregation(GradientBalancing):
         with torch.random.fork_rng(devices):
             torch.manual_seed(int(self.draws.numpy().integers(np.iinfo(np.int64).max)))
             try:
-                if hasattr(aggregator, "weighting"):
+                if _is_weighted(aggregator):
                     weights = aggregator.weighting(gradients).detach()
                     return weights @ gradients, weights
                 return aggregator(gradients).detach(), torch.ones_like(gradients[:, 0])
@@ -130,15 +130,24 @@ def _build(name: str, options: Mapping[str, Any], num_tasks: int) -> Any:  # noq
     for option in options:
         if option not in parameters:
             raise StrategyError(unknown(f"option of {name}", option, parameters))
-    given = {option: torch.tensor(value) if isinstance(value, list) else value for option, value in options.items()}
-    if "n_tasks" in parameters:
-        given = {"n_tasks": num_tasks, **given}
+    filled_in = {"n_tasks": num_tasks} if "n_tasks" in parameters else {}
     try:
-        return known[name](**given)
+        return known[name](**filled_in | {option: _vector(value) for option, value in options.items()})
     except ImportError as failure:
         raise StrategyError(f"{name} needs a package that is not installed ({failure}): {INSTALL}") from None
     except (AttributeError, TypeError, ValueError) as refusal:
         raise StrategyError(f"{name}: {_one_line(refusal)}") from None
+
+
+def _vector(value: Any) -> Any:  # noqa: ANN401  (whatever the option takes)
+    return torch.tensor(value, dtype=torch.float32) if isinstance(value, list) else value
+
+
+def _is_weighted(aggregator: object) -> bool:
+    """Return whether the step is a weighted sum; ``ConFIG`` has a ``weighting`` too, which is not that of the step."""
+    from torchjd.aggregation import WeightedAggregator
+
+    return isinstance(aggregator, WeightedAggregator)
 
 
 def _remembers(aggregator: object) -> bool:

@@ -19,6 +19,10 @@ NUM_FEATURES = 8
 NUM_EXAMPLES = 32
 
 
+def _unchanged(losses: Tensor) -> Tensor:
+    return losses
+
+
 def factory(strategy: type[Strategy], **options: Any) -> Make:  # noqa: ANN401  (options are the strategy's own)
     """Return ``make`` for a class: its example options, and ``options`` above them."""
     return lambda num_tasks: strategy(num_tasks, **{**strategy.example_options(num_tasks), **options})
@@ -102,14 +106,14 @@ class ToyTrial:
         ]
         return torch.stack(losses), self.network.shared(features)
 
-    def backward(self, change: Change = torch.clone, scale: float = 1.0) -> Tensor:
+    def backward(self, change: Change = _unchanged, scale: float = 1.0) -> Tensor:
         """Run the strategy's backward on the losses after ``change``; return them without graph."""
         losses, shared = self.losses()
         changed = change(losses)
         self.strategy.backward(changed, shared, scale)
         return changed.detach()
 
-    def step(self, change: Change = torch.clone) -> Tensor:
+    def step(self, change: Change = _unchanged) -> Tensor:
         """Take one step of training and return the losses ``(T,)`` before it."""
         self.optimizer.zero_grad()
         losses = self.backward(change)

@@ -17,10 +17,13 @@ def directions(name, num_tasks, seed, steps):
     """Return the first steps of a method, ``(steps, 8)``, for random gradients of different length."""
     generator = torch.Generator().manual_seed(seed)
     lengths = 10 ** torch.rand(steps, num_tasks, 1, generator=generator)
-    gradients = lengths * torch.randn(steps, num_tasks, 8, generator=generator)
+    rows = torch.randn(steps, num_tasks, 8, generator=generator)
+    gradients = lengths * (rows - 0.7 * rows.mean(dim=1, keepdim=True))  # in part opposed
     losses = 0.5 + 2 * torch.rand(steps, num_tasks, generator=generator)
     strategy = strategies.create(name, num_tasks, **strategies.load(name).example_options(num_tasks))
-    return torch.stack([each.direction for each in linear_steps(strategy, list(gradients), list(losses))])
+    # two examples, so that a method that samples has one for each half
+    found = linear_steps(strategy, list(gradients), list(losses), num_examples=2)
+    return torch.stack([each.direction for each in found])
 
 
 def cosines(name, other, num_tasks, seed, steps=1):

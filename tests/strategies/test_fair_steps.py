@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strategies
@@ -86,20 +86,21 @@ def test_the_log_scales_settle_where_scaled_losses_are_one():
 
 
 def test_the_bargain_of_two_tasks_by_hand():
-    # G = diag(4, 36), Frobenius norm F = sqrt(16 + 1296): n^2 a / F = 1 / a
-    root = (16 + 1296) ** 0.25
-    assert step("nash_mtl", ORTHOGONAL).weights.tolist() == pytest.approx([root / 2, root / 6], rel=1e-5)
-    # unit gradients with cosine 0.5: (1 + 0.5) a / sqrt(2.5) = 1 / a
-    found = step("nash_mtl", [[1.0, 0.0], [0.5, 0.75**0.5]])
-    assert found.weights.tolist() == pytest.approx([(2.5**0.5 / 1.5) ** 0.5] * 2, rel=1e-5)
+    # n^2 a = 1 / a
+    assert step("nash_mtl", ORTHOGONAL).weights.tolist() == pytest.approx([1 / 2, 1 / 6], rel=1e-5)
+    # lengths 1 and 2, cosine 0.5: a_i = 1 / (n_i sqrt(1.5))
+    found = step("nash_mtl", [[1.0, 0.0], [1.0, 3**0.5]])
+    assert found.weights.tolist() == pytest.approx([1 / 1.5**0.5, 0.5 / 1.5**0.5], rel=1e-5)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**20), st.integers(1, 5))
 def test_the_bargain_solves_the_equation_of_the_paper_at_its_exact_scale(seed, num_tasks):
     rows = random_rows(seed, num_tasks)
-    weights = step("nash_mtl", rows).weights.double()
+    found = step("nash_mtl", rows)
+    assert found.direction.norm().item() == pytest.approx(num_tasks**0.5, rel=1e-3)  # d.d = a.G a = T
+    weights = found.weights.double()
     matrix = (rows @ rows.T).double()
-    matrix /= matrix.norm()
     terms = matrix.abs() @ weights
     assert ((matrix @ weights - 1 / weights).abs() <= 1e-4 * terms).all()
 

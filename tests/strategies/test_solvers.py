@@ -55,6 +55,7 @@ def test_the_floor_raises_the_eigenvalue_of_opposite_gradients_only():
     assert floored(apart) is apart
 
 
+@settings(deadline=None)
 @given(gramians())
 def test_the_square_root_squared_is_the_gramian(gramian):
     root = square_root(gramian)
@@ -76,6 +77,7 @@ def test_the_shortest_combination_of_two_by_hand(first, second, inner, expected)
     np.testing.assert_allclose(found, [expected, 1 - expected], atol=1e-9)
 
 
+@settings(deadline=None)
 @given(gramians())
 def test_the_shortest_combination_is_on_the_simplex_and_no_gradient_shortens_it(gramian):
     weights = smallest_combination(gramian)
@@ -107,6 +109,7 @@ def test_two_projections_onto_the_dual_cone_by_hand():
     np.testing.assert_allclose(dual_cone_projection(np.abs(gramian), np.array([0.3, 0.7])), [0.3, 0.7], atol=1e-9)
 
 
+@settings(deadline=None)
 @given(gramians(), st.integers(0, 2**16))
 def test_the_projection_satisfies_the_conditions_of_karush_kuhn_and_tucker(gramian, seed):
     preference = np.random.default_rng(seed).uniform(0, 1, len(gramian))
@@ -118,6 +121,7 @@ def test_the_projection_satisfies_the_conditions_of_karush_kuhn_and_tucker(grami
     assert np.abs(gains * norms * (weights - preference)).max() <= 1e-7 * scale**2
 
 
+@settings(deadline=None)
 @given(st.floats(1e-6, 1.0), st.floats(-0.95, -0.05))
 def test_the_projection_is_exact_for_gradients_of_very_different_length(ratio, cosine):
     gramian = np.array([[1.0, cosine * ratio], [cosine * ratio, ratio**2]])
@@ -135,7 +139,7 @@ def test_no_point_of_a_fine_grid_above_the_preference_is_shorter(seed):
     assert weights @ gramian @ weights <= np.einsum("pi,ij,pj->p", grid, gramian, grid).min() + 1e-9
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(gramians(smallest=1, spread=2.0), st.floats(0.2, 5.0))
 def test_the_bargain_solves_its_equation(gramian, power):
     norms = lengths(gramian)
@@ -191,6 +195,7 @@ def test_no_point_of_a_fine_grid_is_more_conflict_averse(num_tasks, steps, seed)
     assert found <= (grid @ gramian @ mean + radius * norms).min() + 1e-9
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=6), st.integers(0, 2**16))
 def test_the_nearest_point_of_the_simplex_is_on_it_and_at_an_obtuse_angle_to_all_others(values, seed):
     point = np.array(values)

@@ -50,6 +50,7 @@ def random_steps(count, num_tasks=3, seed=0):
         ({"aggregator": "CAGrad", "options": {"cc": 1.0}}, "unknown option of CAGrad 'cc' .known: c, norm_eps"),
         ({"aggregator": "PCD", "options": {"tau": 2}}, "PCD: Attribute `tau` must be in .*Found tau=2"),
         ({"aggregator": "UPGrad", "options": {"pref_vector": 0.3}}, "UPGrad: 'float' object has no attribute 'ndim'"),
+        ({"aggregator": "UPGrad", "options": {"pref_vector": ["a"]}}, "UPGrad: .*'str'"),
         ({"aggregator": "MGDA", "at": "trunk"}, "unknown at 'trunk'"),
         ({}, "strategy 'torchjd' needs the option 'aggregator'"),
     ],
@@ -115,12 +116,20 @@ def test_an_aggregator_that_remembers_is_refused_at_the_features(aggregator):
 
 
 def test_an_option_may_be_a_list_as_in_a_definition():
-    strategy = build("UPGrad", 2, pref_vector=[0.25, 0.75])
+    strategy = build("UPGrad", 2, pref_vector=[1, 3])
     rows = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
     found = linear_steps(strategy, [rows], [torch.ones(2)])[0]
-    torch.testing.assert_close(found.weights, torch.tensor([0.25, 0.75]), rtol=1e-3, atol=1e-3)
-    assert strategy.describe_options()["options"] == {"pref_vector": [0.25, 0.75]}
+    torch.testing.assert_close(found.weights, torch.tensor([1.0, 3.0]), rtol=1e-3, atol=1e-3)
+    assert strategy.describe_options()["options"] == {"pref_vector": [1, 3]}
     assert linear_steps(build("Constant"), *random_steps(1))[0].weights.tolist() == pytest.approx([0.2, 0.3, 0.5])
+
+
+def test_a_step_that_is_no_weighted_sum_is_that_of_the_aggregator():
+    # ConFIG has a weighting too: of the projections, and not of the gradients
+    gradients, losses = random_steps(1)
+    found = linear_steps(build("ConFIG"), gradients, losses)[0]
+    torch.testing.assert_close(found.direction, aggregators()["ConFIG"]()(gradients[0]), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found.direction, gradients[0].sum(dim=0), atol=0.1)
 
 
 def test_an_aggregator_with_weights_reports_them_and_one_without_reports_ones():

@@ -75,13 +75,17 @@ def test_cagrad_without_rescaling(radius, rows):
     torch.testing.assert_close(ours("cagrad", rows, c=radius)[0] * (1 + radius**2), found)
 
 
-@matrices()
-def test_nash_mtl_up_to_the_length(rows):
-    found = ours("nash_mtl", rows)[0]
-    expected = aggregation.NashMTL(n_tasks=len(rows), max_norm=0.0, optim_niter=100)(rows)
-    # its iteration on a convex approximation stops early: where the weights change by less than 1e-6, which they
-    # also do where the solver fails
-    assert torch.cosine_similarity(found, expected, dim=0) > 1 - 1e-3
+@pytest.mark.parametrize("num_tasks", NUM_TASKS)
+def test_nash_mtl_where_torchjd_solves_its_equation(num_tasks):
+    compared = 0
+    for seed in SEEDS:
+        rows = jacobian(num_tasks, seed)
+        expected = aggregation.NashMTL(n_tasks=num_tasks, max_norm=0.0, optim_niter=100).weighting(rows)
+        # it iterates on a convex approximation and keeps what it has where its solver fails, about one time in ten
+        if ((rows @ rows.T @ expected) * expected - 1).abs().max() < 1e-3:
+            torch.testing.assert_close(ours("nash_mtl", rows)[1], expected, rtol=1e-3, atol=1e-6)
+            compared += 1
+    assert compared >= 5
 
 
 @matrices()
@@ -146,7 +150,9 @@ def test_sdmgrad_given_the_same_products(num_tasks, pull, rate, iterations):
     strategy = strategies.create("sdmgrad", num_tasks, pull=pull, rate=rate, iterations=iterations)
     other = aggregation.SDMGradWeighting(lr=rate, n_iter=iterations, lambda_=pull)
     for product in products(num_tasks):
-        # 1e-8 is added to its scale; the inner steps, too long to converge, multiply the difference
+        if rate == 5:  # steps too long to converge multiply the difference that 1e-8, added to its scale, makes
+            strategy.task_weights = np.full(num_tasks, 1 / num_tasks)
+            other.reset()
         np.testing.assert_allclose(strategy.move(product.numpy()), other(product), atol=1e-4)
 
 
