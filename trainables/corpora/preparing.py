@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -87,10 +87,13 @@ def find_prepared(corpus: Corpus, folder: Path, settings: InputSettings) -> Stor
     for store, difference in zip(stores, differing, strict=True):
         if not difference:
             return store
-    others = [path for path in folder.iterdir() if path not in places and not path.name.startswith(".")]
-    if stores and (places == [folder] or not others):  # else it is the corpus itself, with stores beside its files
+    if stores and (places == [folder] or _holds_nothing_but(places, folder)):  # else it is the corpus itself
         raise CorpusError(f"{stores[0].path} was prepared otherwise: {differing[0]}; prepare the corpus again")
     return None
+
+
+def _holds_nothing_but(places: Sequence[Path], folder: Path) -> bool:
+    return all(path in places or path.name.startswith(".") for path in folder.iterdir())
 
 
 def _difference(store: Store, corpus: Corpus, settings: InputSettings) -> str:
