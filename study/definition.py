@@ -250,17 +250,31 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 
 
 def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Apply the overrides; those of ``corpus.name`` first, as they decide which settings ``per_corpus`` adds."""
+    """Apply the overrides; those of the corpus's name and the split's protocol first, as others depend on them."""
     assignments = [_assignment(text) for text in overrides]
     chosen = [value for path, value in assignments if path == ["corpus", "name"]]
     named, per_corpus = content.get("corpus"), content.get("per_corpus")
     corpus = chosen[-1] if chosen else named.get("name") if isinstance(named, dict) else None
     special = per_corpus.get(str(corpus or Corpus().name)) if isinstance(per_corpus, dict) else None
     if isinstance(special, dict):
-        content = _merge(content, special)
-    for path, value in assignments:
-        content = _merge(content, _nested(path, value))
+        content = _changed(content, special)
+    for path, value in sorted(assignments, key=lambda assignment: assignment[0] not in _PROTOCOLS):
+        content = _changed(content, _nested(path, value))
     return content
+
+
+_PROTOCOLS = (["split"], ["split", "protocol"])
+"""What an override of the protocol of the split is called."""
+
+
+def _changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content with the changes; the options of a split go with its protocol, as they fit no other."""
+    split, new = content.get("split"), changes.get("split")
+    if isinstance(split, dict) and isinstance(new, dict):
+        before = split.get("protocol", Split().protocol)
+        if new.get("protocol", before) != before:
+            content = {**content, "split": {}}
+    return _merge(content, changes)
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from study.report import summary_lines, write_report
 from study.runner import Observer, concurrency, ray_started, run_trials
 from study.tracking import Tracker, default_uri
 from trainables import corpora, networks
+from trainables.batch import InputSettings
 from trainables.corpora import Corpus, Finding, Store
 from trainables.corpora import registry as corpus_registry
 from trainables.networks import registry as network_registry
@@ -151,7 +152,9 @@ def name_clashes(definition: Definition) -> list[str]:
 def _run_locked(
     plan: Plan, folder: StudyFolder, store: Store, display: Display, *, address: str | None, retry_failed: bool
 ) -> Outcome:
-    trials = plan.trials(str(store.path), str(folder.checkpoints))
+    place = plan.definition.corpus.root
+    shared = place if place is not None and corpora.is_url(place) else str(store.path)  # each machine makes its copy
+    trials = plan.trials(shared, str(folder.checkpoints))
     board = Board(plan.arms, plan.definition.seeds, plan.definition.training.epochs)
     waiting = _waiting(trials, folder, board, retry_failed=retry_failed)
     uri = default_uri(folder.path.parent)
@@ -203,12 +206,23 @@ def prepare_store(definition: Definition, corpus: Corpus, display: Display) -> S
     """
     network = definition.network
     settings = networks.input_settings(network.name, network.preset, network.options)
-    root = _root(definition, corpus)
-    with display.counting(f"preparing corpus {corpus.name}") as progress:
-        store = corpora.prepare(corpus, root, settings, corpora.default_cache(), progress=progress)
+    if definition.corpus.root is not None and corpora.is_url(definition.corpus.root):
+        store = _copied(definition.corpus.root, corpus, settings)
+    else:
+        root = _root(definition, corpus)
+        with display.counting(f"preparing corpus {corpus.name}") as progress:
+            store = corpora.prepare(corpus, root, settings, corpora.default_cache(), progress=progress)
     store.check_skipped(definition.corpus.max_skipped)
     for line in store.skipped_lines():
         display.warn(line)
+    return store
+
+
+def _copied(url: str, corpus: Corpus, settings: InputSettings) -> Store:
+    """Return this machine's copy of a store in object storage, checked to be what the study wants."""
+    store = corpora.open_place(url)
+    if otherwise := corpora.difference(store, corpus, settings):
+        raise StudyError(f"{url} was prepared otherwise: {otherwise}; prepare the corpus again")
     return store
 
 

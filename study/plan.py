@@ -10,7 +10,7 @@ from study import definition as definitions
 from study.definition import Definition, GridArms
 from study.errors import DefinitionError
 from trainables import networks
-from trainables.corpora import Corpus
+from trainables.corpora import Corpus, is_replication
 from trainables.session import TrialSpecification, build_network, build_strategy
 from trainables.tasks import Task
 
@@ -113,10 +113,17 @@ def make_plan(definition: Definition, corpus: Corpus) -> Plan:
 
 
 def _tasks(definition: Definition, corpus: Corpus) -> tuple[Task, ...]:
+    known = [*corpus.classes, *corpus.values]
     for name in definition.tasks:
-        if name not in corpus.classes:
-            raise DefinitionError(f"tasks: {unknown(f'label of corpus {corpus.name}', name, corpus.classes)}")
-    return tuple(Task(name, tuple(corpus.classes[name])) for name in definition.tasks)
+        if name not in known:
+            raise DefinitionError(f"tasks: {unknown(f'label of corpus {corpus.name}', name, known)}")
+    return tuple(_task(name, corpus) for name in definition.tasks)
+
+
+def _task(name: str, corpus: Corpus) -> Task:
+    if name in corpus.values:
+        return Task(name, kind="regression")
+    return Task(name, tuple(corpus.classes[name]))
 
 
 def _modalities(definition: Definition, corpus: Corpus) -> tuple[str, ...]:
@@ -210,13 +217,24 @@ def describe(plan: Plan) -> Mapping[str, str]:
         "study": definition.study,
         "corpus": definition.corpus.name,
         "network": f"{definition.network.name}, {definition.network.preset}, {' + '.join(plan.modalities)}",
-        "tasks": ", ".join(f"{task.name} ({task.num_outputs} classes)" for task in plan.tasks),
+        "split": _split_line(definition.split),
+        "tasks": ", ".join(f"{task.name} ({_size(task)})" for task in plan.tasks),
         "arms": f"{len(plan.arms)}: {', '.join(arms)}",
         "seeds": f"{len(definition.seeds)}: {', '.join(map(str, definition.seeds))}",
         "trials": str(plan.num_trials),
         "epochs": f"{training.epochs} a trial, {training.epochs * plan.num_trials} in all",
         "control": plan.control,
     }
+
+
+def _split_line(split: definitions.Split) -> str:
+    options = ", ".join(f"{name}={value}" for name, value in split.options.items())
+    leak = "; leaks speakers: published for comparison only" if is_replication(split.protocol) else ""
+    return f"{split.protocol}{f' ({options})' if options else ''}{leak}"
+
+
+def _size(task: Task) -> str:
+    return f"{task.num_outputs} classes" if task.kind == "classification" else "a number"
 
 
 def _families(plan: Plan) -> dict[str, int]:

@@ -97,6 +97,7 @@ def _facts(plan: Plan, store: Store, commit: str) -> dict[str, str]:
         "corpus": f"{definition.corpus.name}, {len(store.table)} utterances, hash {store.content_hash[:12]}",
         "split": f"{definition.split.protocol}: "
         + ", ".join(f"{name} {len(index)} utterances of {speakers[name]} speakers" for name, index in sizes.items()),
+        **({"warning": split.warning} if split.warning else {}),
         "network": f"{definition.network.name}, preset {definition.network.preset}, {' + '.join(plan.modalities)}",
         "training": f"{training.epochs} epochs, batch {training.batch_size}, {training.optimizer}, "
         f"learning rate {training.learning_rate:g}, gradient norm clipped at {training.clip_norm}",

@@ -17,7 +17,7 @@ from torch import Tensor
 import strategies
 from strategies import Strategy
 from trainables import checkpoint, memory, networks
-from trainables.corpora import Batches, Store, open_store, split_for_tasks
+from trainables.corpora import Batches, Store, open_place, split_for_tasks
 from trainables.loop import (
     EpochOutcome,
     Learner,
@@ -325,7 +325,7 @@ def _data_key(specification: TrialSpecification) -> str:
 
 @functools.lru_cache(maxsize=2)
 def _open(path: str) -> Store:
-    return open_store(Path(path))
+    return open_place(path)
 
 
 @functools.lru_cache(maxsize=2)

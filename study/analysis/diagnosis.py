@@ -25,7 +25,7 @@ class Finding:
     """One sentence about a study.
 
     Attributes:
-        kind: collapse, clock, twins, saturation, chance, power, missing, not_finite, failed, static or front.
+        kind: leak, collapse, clock, twins, saturation, chance, power, missing, not_finite, failed, static or front.
         text: the sentence.
         arms: ids of the arms it is about.
     """
@@ -37,8 +37,21 @@ class Finding:
 
 def diagnose(results: Results, split: str) -> list[Finding]:
     """Return everything that the numbers say about the arms themselves, in a fixed order."""
-    checks = [collapses(results), clocks(results), twins(results), saturations(results, split), chances(results, split)]
+    checks = [
+        leaks(results),
+        collapses(results),
+        clocks(results),
+        twins(results),
+        saturations(results, split),
+        chances(results, split),
+    ]
     return [finding for found in checks for finding in found]
+
+
+def leaks(results: Results) -> list[Finding]:
+    """Say that test speakers are in training, where the study's split warns of it."""
+    warning = results.facts.get("warning")
+    return [Finding("leak", f"{warning}.")] if warning else []
 
 
 def collapses(results: Results) -> list[Finding]:

@@ -36,6 +36,7 @@ def compared(results: Results, comparison: Comparison) -> str:
         f"finished. Tasks: {_listed(results.tasks)}.{facts} Control: {control}. Arms are ranked by the joint "
         f"NLL on the {split} split at fixed reference weights ({weights}), of the checkpoint chosen by the same "
         "criterion on validation; never by the loss that a strategy weighted for itself."
+        + (f"\n\n**{results.facts['warning']}.**" if "warning" in results.facts else "")
     )
 
 

@@ -2,10 +2,13 @@
 
 from trainables.corpora.base import COLUMNS, Corpus
 from trainables.corpora.batches import Batches
-from trainables.corpora.check import Finding, check, stats
-from trainables.corpora.preparing import prepare
+from trainables.corpora.check import check, stats
+from trainables.corpora.finding import Finding
+from trainables.corpora.preparing import difference, prepare
+from trainables.corpora.protocols import PROTOCOLS, is_replication, make_split, split_for_tasks
 from trainables.corpora.registry import create, load, names
-from trainables.corpora.splits import PROTOCOLS, Split, make_split, split_for_tasks
+from trainables.corpora.remote import is_url, open_place
+from trainables.corpora.splits import Split
 from trainables.corpora.store import Store, default_cache, open_store
 
 __all__ = [
@@ -19,9 +22,13 @@ __all__ = [
     "check",
     "create",
     "default_cache",
+    "difference",
+    "is_replication",
+    "is_url",
     "load",
     "make_split",
     "names",
+    "open_place",
     "open_store",
     "prepare",
     "split_for_tasks",

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from strategies.options import option_names
+from trainables.corpora.finding import Finding
 from trainables.corpora.media import read_audio
 from trainables.corpora.pictures import read_frames
 from trainables.errors import CorpusError, MediaError
@@ -47,22 +48,27 @@ class Corpus:
         classes: label -> names of its classes, in the order of their indices (such as emotion, gender).
         values: labels that are numbers (such as valence), columns of floats; NaN where nobody said.
         modalities: what it has of ``("audio", "video")``.
+        picture: width and height of the films that ``crop`` is measured in; it is scaled in films of another size.
+            None takes every film as it is.
         needs_root: whether the user must say where its folder is.
         version: raised whenever the same files and options give another table or signal: no old store is reused then.
         licence: the licence it comes with, in one line.
         reference: how to cite it.
         published_counts: speaker -> number of utterances as published; empty where nothing was published.
+        published_classes: label -> class -> number of utterances as published.
     """
 
     name: ClassVar[str]
     classes: Mapping[str, tuple[str, ...]]
     values: tuple[str, ...] = ()
     modalities: tuple[str, ...]
+    picture: ClassVar[tuple[int, int] | None] = None
     needs_root: ClassVar[bool] = True
     version: ClassVar[int] = 1
     licence: ClassVar[str] = ""
     reference: ClassVar[str] = ""
-    published_counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
+    published_counts: Mapping[str, int] = MappingProxyType({})
+    published_classes: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 
     @property
     def options(self) -> dict[str, object]:
@@ -84,6 +90,14 @@ class Corpus:
         """
         return []
 
+    def remarks(self, root: Path) -> list[Finding]:  # noqa: ARG002  (the base class has nothing to say)
+        """Return what ``check`` should tell of the files under ``root`` beside names, media, labels and counts.
+
+        Such as media that nobody labelled, or lines of a label file that are not understood. None of it keeps the
+        corpus from being prepared.
+        """
+        return []
+
     def load_audio(self, root: Path, utterance: Mapping[str, object]) -> NDArray[np.int16]:
         """Return the utterance's sound at 16 kHz, mono, shape ``(samples,)``: its range of the file it names.
 
@@ -102,7 +116,8 @@ class Corpus:
         """
         crop = utterance.get("crop")
         box = None if _is_missing(crop) else [int(value) for value in cast(Sequence[int], crop)]
-        return read_frames(file_of(root, utterance, "video"), frame_size, *span_of(utterance), crop=box)
+        path = file_of(root, utterance, "video")
+        return read_frames(path, frame_size, *span_of(utterance), crop=box, crop_of=self.picture)
 
 
 def file_of(root: Path, utterance: Mapping[str, object], modality: str) -> Path:

@@ -1,8 +1,10 @@
 """Batches of a prepared corpus, in an order that seed and epoch decide."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -134,9 +136,19 @@ def _labels(store: Store, task: Task) -> NDArray[np.int64]:
         raise CorpusError(f"{store.path} has no label '{task.name}'")
     column = store.table[task.name]
     if task.kind == "regression":
-        values: NDArray[np.int64] = column.to_numpy(np.float32)
-        return values
+        return _numbers(store, task.name)
     indices = column.map({name: index for index, name in enumerate(task.classes)})
     if (strange := column.notna() & indices.isna()).any():
         raise CorpusError(f"{store.path}: {task.name} '{column[strange].iloc[0]}' is none of {', '.join(task.classes)}")
     return np.asarray(indices.fillna(MISSING), dtype=np.int64)
+
+
+def _numbers(store: Store, label: str) -> NDArray[Any]:
+    """Return a label that is a number, ``(N,)`` float32, NaN where it is missing."""
+    column = store.table[label]
+    values = pd.to_numeric(column, errors="coerce").astype(float)
+    if (strange := column.notna() & ~np.isfinite(values)).any():
+        name, value = store.table.loc[strange, ["utterance", label]].iloc[0]
+        raise CorpusError(f"{store.path}: {label} of {name} is {value!r}, but must be a finite number")
+    numbers: NDArray[Any] = values.to_numpy(np.float32)
+    return numbers

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from trainables.batch import SAMPLE_RATE, InputSettings
@@ -49,7 +50,9 @@ def _missing(corpus: Corpus, rows: Sequence[Mapping[str, Any]]) -> list[Finding]
     totals = Counter(_session(corpus, row) for row in rows)
     return [
         Finding(
-            "media", session, f"{len(names)} of {totals[session]} utterances of {session} have no {modality}: {few(names)}"
+            "media",
+            session,
+            f"{len(names)} of {totals[session]} utterances of {session} have no {modality}: {few(names)}",
         )
         for (session, modality), names in lacking.items()
     ]
@@ -76,7 +79,16 @@ def _labels(corpus: Corpus, table: pd.DataFrame) -> list[Finding]:
     for label, classes in corpus.classes.items():
         for name in sorted(set(table[label].dropna()) - set(classes)):
             findings.append(Finding("label", label, f"{label} '{name}' is none of {', '.join(classes)}"))
-    return findings
+    return [*findings, *(finding for label in corpus.values for finding in _numbers(table, label))]
+
+
+def _numbers(table: pd.DataFrame, label: str) -> list[Finding]:
+    """Find what is no number in a label that is one; missing ones are masked and no fault, unless all are."""
+    values = pd.to_numeric(table[label], errors="coerce")
+    strange = table.loc[table[label].notna() & ~np.isfinite(values), "utterance"].tolist()
+    if strange:
+        return [Finding("label", label, f"{len(strange)} utterances have a {label} that is no number: {few(strange)}")]
+    return [] if values.notna().any() else [Finding("label", label, f"no utterance has a {label}")]
 
 
 def _counts(corpus: Corpus, table: pd.DataFrame) -> list[Finding]:
@@ -103,6 +115,7 @@ def stats(corpus: Corpus, root: Path | None) -> dict[str, pd.DataFrame]:
     place = root if root is not None else Path()
     table = read_table(corpus, place)
     tables = {label: _by_gender(table, label) for label in corpus.classes if label != "gender"}
+    tables |= {label: _spread(table[label]) for label in corpus.values}
     tables["speaker"] = (
         table.groupby(["speaker", "gender"], sort=True, dropna=False).size().reset_index(name="utterances")
     )
@@ -115,6 +128,13 @@ def _by_gender(table: pd.DataFrame, label: str) -> pd.DataFrame:
     counts = pd.crosstab(table[label].fillna("missing"), table["gender"].fillna("unknown"))
     counts["all"] = counts.sum(axis=1)
     return counts.reset_index().rename_axis(columns=None)
+
+
+def _spread(values: pd.Series) -> pd.DataFrame:
+    """Return how the numbers of a label are spread, in one row."""
+    counts = {"utterances": int(values.notna().sum()), "missing": int(values.isna().sum())}
+    spread = {"mean": values.mean(), "deviation": values.std(), "min": values.min(), "max": values.max()}
+    return pd.DataFrame([counts | spread])
 
 
 def _durations(corpus: Corpus, root: Path, table: pd.DataFrame) -> pd.DataFrame:

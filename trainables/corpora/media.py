@@ -172,7 +172,13 @@ def to_int16(sound: NDArray[np.float32], path: Path) -> NDArray[np.int16]:
 
 
 def trimmed(samples: NDArray[np.int16], below_peak_db: float, margin_s: float) -> NDArray[np.int16]:
-    """Return the sound without the silence before and after it.
+    """Return the sound without the silence before and after it, see ``speech_span``."""
+    start, stop = speech_span(samples, below_peak_db, margin_s)
+    return samples[start:stop]
+
+
+def speech_span(samples: NDArray[np.int16], below_peak_db: float, margin_s: float) -> tuple[int, int]:
+    """Return where the sound begins and ends between the silence before and after it, in samples.
 
     Args:
         samples: 16 kHz sound ``(samples,)``.
@@ -182,10 +188,10 @@ def trimmed(samples: NDArray[np.int16], below_peak_db: float, margin_s: float) -
     window = SAMPLE_RATE // 40
     count = len(samples) // window
     if count < 2:
-        return samples
+        return 0, len(samples)
     frames = samples[: count * window].reshape(count, window).astype(np.float64)
     loudness = np.sqrt((frames**2).mean(axis=1))
     speech = np.flatnonzero(loudness >= loudness.max() * 10 ** (-below_peak_db / 20))
     margin = round(margin_s * SAMPLE_RATE)
-    start, stop = speech[0] * window - margin, (speech[-1] + 1) * window + margin
-    return samples[max(0, start) : min(len(samples), stop)]
+    start, stop = int(speech[0]) * window - margin, (int(speech[-1]) + 1) * window + margin
+    return max(0, start), min(len(samples), stop)

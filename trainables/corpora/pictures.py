@@ -16,7 +16,13 @@ Box = tuple[int, int, int, int]
 
 
 def read_frames(
-    path: Path, size: int, start_s: float = 0.0, end_s: float | None = None, *, crop: Sequence[int] | None = None
+    path: Path,
+    size: int,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    *,
+    crop: Sequence[int] | None = None,
+    crop_of: tuple[int, int] | None = None,
 ) -> NDArray[np.uint8]:
     """Return the pictures of a film, or of a range of it, ``(frames, size, size, 3)`` in RGB.
 
@@ -29,6 +35,8 @@ def read_frames(
         start_s: where the range begins, seconds.
         end_s: where it ends; None is the end of the film.
         crop: x, y, width and height of what to keep of each picture; None is the largest square in the middle.
+        crop_of: width and height of the picture that the crop was measured in; it is scaled with the picture. None is
+            the film's own.
 
     Raises:
         MediaError: the file cannot be read, has no picture, ends before the range does, or the crop lies outside.
@@ -38,7 +46,8 @@ def read_frames(
             raise MediaError(f"{path} has no picture")
         stream = container.streams.video[0]
         stream.thread_type = "SLICE"  # a process for every core decodes already
-        box = _box(crop, stream.codec_context.width, stream.codec_context.height, path)
+        width, height = stream.codec_context.width, stream.codec_context.height
+        box = _box(_scaled(crop, crop_of, width, height), width, height, path)
         scale = _Scaler(box, size)
         try:
             shown = list(_shown(container, stream, start_s, end_s, scale, path))
@@ -79,6 +88,20 @@ def _shown(
 
 def _over(moment: float, end_s: float | None) -> bool:
     return end_s is not None and moment >= end_s - 1e-6
+
+
+def _scaled(
+    crop: Sequence[int] | None, crop_of: tuple[int, int] | None, width: int, height: int
+) -> Sequence[int] | None:
+    """Return the box in a picture of another size.
+
+    >>> _scaled((438, 128, 224, 224), (720, 480), 360, 240)
+    [219, 64, 112, 112]
+    """
+    if crop is None or crop_of is None or crop_of == (width, height):
+        return crop
+    scales = (width / crop_of[0], height / crop_of[1]) * 2
+    return [int(value * scale) for value, scale in zip(crop, scales, strict=True)]
 
 
 def _box(crop: Sequence[int] | None, width: int, height: int, path: Path) -> Box:

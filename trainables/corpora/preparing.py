@@ -83,9 +83,9 @@ def find_prepared(corpus: Corpus, folder: Path, settings: InputSettings) -> Stor
     """
     places = [folder] if (folder / MANIFEST).is_file() else sorted(folder.glob(f"{corpus.name}-*/"))
     stores = [open_store(place) for place in places if (place / MANIFEST).is_file()]
-    differing = [_difference(store, corpus, settings) for store in stores]
-    for store, difference in zip(stores, differing, strict=True):
-        if not difference:
+    differing = [difference(store, corpus, settings) for store in stores]
+    for store, otherwise in zip(stores, differing, strict=True):
+        if not otherwise:
             return store
     if stores and (places == [folder] or _holds_nothing_but(places, folder)):  # else it is the corpus itself
         raise CorpusError(f"{stores[0].path} was prepared otherwise: {differing[0]}; prepare the corpus again")
@@ -96,7 +96,7 @@ def _holds_nothing_but(places: Sequence[Path], folder: Path) -> bool:
     return all(path in places or path.name.startswith(".") for path in folder.iterdir())
 
 
-def _difference(store: Store, corpus: Corpus, settings: InputSettings) -> str:
+def difference(store: Store, corpus: Corpus, settings: InputSettings) -> str:
     """Return in words what a store was made with and this corpus is not, or an empty string."""
     made = store.manifest
     wanted = {"corpus": corpus.name, "version": corpus.version}

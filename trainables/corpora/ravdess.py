@@ -1,7 +1,7 @@
 """RAVDESS: 24 actors speak two sentences in eight emotions."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -9,14 +9,31 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from strategies.errors import unknown
+from trainables.batch import FRAME_RATE, SAMPLES_PER_FRAME
 from trainables.corpora.base import COLUMNS, Corpus
-from trainables.corpora.media import read_audio, trimmed
+from trainables.corpora.folders import files_in, folders_in, refusals
+from trainables.corpora.media import read_audio, speech_span, trimmed
+from trainables.corpora.pictures import read_frames
 from trainables.errors import CorpusError
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """In the order of the file names' codes 01 to 08."""
 STATEMENTS = ("Kids are talking by the door", "Dogs are sitting by the door")
-_SUFFIXES = {".wav", ".flac"}
+FACE = (380, 130, 520, 520)
+"""x, y, width and height of the face in the films of 1280 x 720.
+
+The actors sit before a fixed camera, so one box serves all. It holds every landmark from brow to chin (x 449 to 840, y
+239 to 616) of the eight actors 01, 02, 05, 08, 12, 15, 18 and 24 in the published tracking (RAVDESS Facial Landmark
+Tracking, https://doi.org/10.5281/zenodo.3255102), with room for forehead and movement. Half of what the largest square
+in the middle shows is wall and shirt.
+"""
+PICTURE = (1280, 720)
+VOCAL = ("speech", "song", "both")
+NUM_SONG_EMOTIONS = 6
+"""Nobody sings disgust or surprise."""
+_SOUND, _FILM = {".wav", ".flac"}, {".mp4"}
+_CHANNELS = MappingProxyType({"01": "speech", "02": "song"})
 _NAME = re.compile(
     r"(?P<modality>0[1-3])-(?P<channel>0[12])-(?P<emotion>0[1-8])-(?P<intensity>0[12])-(?P<statement>0[12])-(?P<repetition>0[12])-(?P<actor>[0-2]\d)"
 )
@@ -25,16 +42,19 @@ _TRIM_DB, _MARGIN_S = 40.0, 0.1
 
 
 class Ravdess(Corpus):
-    """The speech recordings of RAVDESS, sound only.
+    """The recordings of RAVDESS: sound or film, speech or song.
 
     Args:
         trim: cut the silence before and after the sentence (about a second each), which otherwise takes up most of
-            what a network with a short input sees: 25-ms windows 40 dB below the loudest, 0.1 s of margin.
+            what a network with a short input sees: 25-ms windows 40 dB below the loudest, 0.1 s of margin. A film is
+            cut at its pictures' edges, sound and picture alike.
+        video: read the films with sound (``01-*.mp4``) and not the recordings of sound alone (``03-*.wav``).
+        vocal: ``speech``, ``song`` (six emotions; actor 18 has none) or ``both``.
     """
 
     name = "ravdess"
     classes = {"emotion": EMOTIONS, "gender": ("female", "male")}  # noqa: RUF012  (the base class declares it a ClassVar)
-    modalities = ("audio",)
+    modalities: tuple[str, ...] = ("audio",)
     version = 1
     licence = "CC BY-NC-SA 4.0"
     reference = (
@@ -42,36 +62,76 @@ class Ravdess(Corpus):
         "e0196391. https://doi.org/10.1371/journal.pone.0196391"
     )
 
-    published_counts = MappingProxyType({f"Actor_{actor:02d}": 60 for actor in range(1, 25)})
+    published_counts: Mapping[str, int] = MappingProxyType({f"Actor_{actor:02d}": 60 for actor in range(1, 25)})
 
-    def __init__(self, *, trim: bool = True) -> None:
-        self.trim = trim
+    def __init__(self, *, trim: bool = True, video: bool = False, vocal: str = "speech") -> None:
+        if not isinstance(video, bool):
+            raise CorpusError(f"video must be true or false, not {video!r}")
+        if vocal not in VOCAL:
+            raise CorpusError(unknown("vocal", str(vocal), VOCAL))
+        self.trim, self.video, self.vocal = trim, video, vocal
+        if video:
+            self.modalities = ("audio", "video")
+        if vocal == "song":
+            self.classes = {**self.classes, "emotion": EMOTIONS[:NUM_SONG_EMOTIONS]}
+        if vocal != "speech":
+            self.published_counts = _published(with_speech=vocal == "both")
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options it was built with; without those that are newer than many stores and at their defaults."""
+        newer = {"video": False, "vocal": "speech"}
+        return {name: value for name, value in super().options.items() if newer.get(name) != value}
 
     def read(self, root: Path) -> pd.DataFrame:
-        """Return the table of the speech recordings under ``root``: ``Actor_*/03-01-*.wav`` (or flac).
+        """Return the table of the recordings under ``root``: ``Actor_*/03-01-*.wav`` (or flac), or what was asked for.
 
         Files whose names do not parse are left out, see ``misnamed``.
 
         Raises:
             CorpusError: the folder is missing or holds no such file.
         """
-        folder = _find_actors(root)
-        named = [path for path in _sound_files(folder) if _misname(path) is None]
-        speech = [row for path in named if (row := _row(path, root)) is not None]
-        if not speech:
-            raise CorpusError(
-                f"{folder} has no speech of RAVDESS: expected Actor_01/03-01-01-01-01-01-01.wav and so on"
-            )
-        return pd.DataFrame(speech, columns=[*COLUMNS, "emotion"])
+        named = [path for path in self._files(root) if not refusals([path], parse_name)]
+        rows = [_row(path, root, self.video) for path in named if self._wanted(path)]
+        if not rows:
+            raise CorpusError(f"{root} has no {self._sought()} and so on")
+        return pd.DataFrame(rows, columns=[*COLUMNS, "emotion"])
 
     def misnamed(self, root: Path) -> list[str]:
-        """Return one line for each sound file of an actor whose name does not parse."""
-        return [line for path in _sound_files(_find_actors(root)) if (line := _misname(path)) is not None]
+        """Return one line for each file of an actor whose name does not parse."""
+        return refusals(self._files(root), parse_name)
 
     def load_audio(self, root: Path, utterance: Mapping[str, object]) -> NDArray[np.int16]:
         """Return the utterance's sound at 16 kHz, mono, ``(samples,)``."""
         samples = read_audio(root / str(utterance["audio"]))
-        return trimmed(samples, _TRIM_DB, _MARGIN_S) if self.trim else samples
+        if not self.trim:
+            return samples
+        if not self.video:
+            return trimmed(samples, _TRIM_DB, _MARGIN_S)
+        first, last = _frames_of_speech(samples)
+        return samples[first * SAMPLES_PER_FRAME : None if last is None else last * SAMPLES_PER_FRAME]
+
+    def load_video(self, root: Path, utterance: Mapping[str, object], frame_size: int) -> NDArray[np.uint8]:
+        """Return the face at 25 frames a second, ``(frames, size, size, 3)``, of the time of ``load_audio``."""
+        path = root / str(utterance["video"])
+        first, last = _frames_of_speech(read_audio(path)) if self.trim else (0, None)
+        end_s = None if last is None else last / FRAME_RATE
+        return read_frames(path, frame_size, first / FRAME_RATE, end_s, crop=FACE, crop_of=PICTURE)
+
+    def _files(self, root: Path) -> list[Path]:
+        suffixes = _FILM if self.video else _SOUND
+        return [path for actor in _find_actors(root) for path in files_in(actor, suffixes)]
+
+    def _sought(self) -> str:
+        kind = "speech or song" if self.vocal == "both" else self.vocal
+        modality, film, suffix = ("01", " on film", "mp4") if self.video else ("03", "", "wav")
+        channel = "02" if self.vocal == "song" else "01"
+        return f"{kind} of RAVDESS{film}: expected Actor_01/{modality}-{channel}-01-01-01-01-01.{suffix}"
+
+    def _wanted(self, path: Path) -> bool:
+        parts = parse_name(path)
+        channel = _CHANNELS[parts["channel"]]
+        return parts["modality"] == ("01" if self.video else "03") and self.vocal in (channel, "both")
 
 
 def parse_name(path: Path) -> dict[str, str]:
@@ -86,52 +146,47 @@ def parse_name(path: Path) -> dict[str, str]:
     match = _NAME.fullmatch(path.stem)
     if match is None or not 1 <= int(match["actor"]) <= 24:
         raise CorpusError(f"{path.parent.name}/{path.name} is not a RAVDESS file name: expected {_GRAMMAR}")
+    if match["channel"] == "02" and int(match["emotion"]) > NUM_SONG_EMOTIONS:
+        raise CorpusError(
+            f"{path.parent.name}/{path.name} is not a RAVDESS file name: expected one of the six emotions of song"
+        )
     return match.groupdict()
 
 
-def _find_actors(root: Path) -> Path:
-    """Return the folder that holds ``Actor_*``: the root, or the one folder in it that does."""
+def _published(*, with_speech: bool) -> dict[str, int]:
+    """Return actor -> number of songs, or of recordings of both kinds."""
+    actors = {f"Actor_{actor:02d}": 44 + 60 * with_speech for actor in range(1, 25)}
+    actors["Actor_18"] -= 44
+    return {actor: count for actor, count in actors.items() if count}
+
+
+def _find_actors(root: Path) -> list[Path]:
+    """Return the folders ``Actor_*`` in the root; lacking those, in the folders of it, one for each archive."""
     if not root.is_dir():
         raise CorpusError(f"{root} is not a folder: expected the folder of RAVDESS that holds Actor_01 to Actor_24")
-    for folder in [root, *sorted(path for path in root.iterdir() if path.is_dir())]:
-        if _actors(folder):
-            return folder
+    for places in ([root], folders_in(root)):
+        if actors := [actor for place in places for actor in folders_in(place) if actor.name.startswith("Actor_")]:
+            return actors
     raise CorpusError(f"{root} has no folder Actor_01: expected the folder of RAVDESS that holds Actor_01 to Actor_24")
 
 
-def _actors(folder: Path) -> list[Path]:
-    """Return the actors' folders; the archives they came in may lie beside them."""
-    return sorted(path for path in folder.glob("Actor_*") if path.is_dir())
+def _frames_of_speech(samples: NDArray[np.int16]) -> tuple[int, int | None]:
+    """Return the first picture of the sentence and the one after its last; None is the end of the film."""
+    start, stop = speech_span(samples, _TRIM_DB, _MARGIN_S)
+    last = -(-stop // SAMPLES_PER_FRAME)
+    return start // SAMPLES_PER_FRAME, last if last * SAMPLES_PER_FRAME < len(samples) else None
 
 
-def _sound_files(folder: Path) -> Iterator[Path]:
-    """Yield sound files in the order of their names; ``._`` files are what macOS leaves in copies."""
-    for actor in _actors(folder):
-        for path in sorted(actor.iterdir()):
-            if path.suffix.lower() in _SUFFIXES and not path.name.startswith("."):
-                yield path
-
-
-def _misname(path: Path) -> str | None:
-    try:
-        parse_name(path)
-    except CorpusError as problem:
-        return str(problem)
-    return None
-
-
-def _row(path: Path, root: Path) -> dict[str, object] | None:
-    """Return the row of a file, or nothing if it is song or has a picture."""
+def _row(path: Path, root: Path, video: bool) -> dict[str, object]:
     parts = parse_name(path)
-    if (parts["modality"], parts["channel"]) != ("03", "01"):
-        return None
-    actor = int(parts["actor"])
+    actor, name = int(parts["actor"]), str(path.relative_to(root))
     return {
         "utterance": path.stem,
         "speaker": f"Actor_{actor:02d}",
         "gender": "male" if actor % 2 else "female",
-        "domain": "speech",
-        "audio": str(path.relative_to(root)),
+        "domain": _CHANNELS[parts["channel"]],
+        "audio": name,
+        **({"video": name, "crop": FACE} if video else {}),
         "text": STATEMENTS[int(parts["statement"]) - 1],
         "start_s": 0.0,
         "emotion": EMOTIONS[int(parts["emotion"]) - 1],

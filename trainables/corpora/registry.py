@@ -15,6 +15,11 @@ REGISTRY = Registry(
     {
         "synthetic": "trainables.corpora.synthetic:Synthetic",
         "ravdess": "trainables.corpora.ravdess:Ravdess",
+        "cremad": "trainables.corpora.cremad:CremaD",
+        "emodb": "trainables.corpora.emodb:EmoDB",
+        "iemocap": "trainables.corpora.iemocap:Iemocap",
+        "meld": "trainables.corpora.meld:Meld",
+        "mosei": "trainables.corpora.mosei:Mosei",
     },
     Corpus,
     CorpusError,

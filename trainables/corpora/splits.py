@@ -1,10 +1,14 @@
-"""Dividing a corpus by speaker. Pure functions of the table of utterances."""
+"""Dividing a corpus by speaker: what a split is, and how speakers are dealt. Pure functions of the table of utterances.
 
-import inspect
+Both genders are in every part, in equal proportion, wherever the corpus has enough speakers of each known gender: at
+least one for every part. Where it has not, speakers are dealt without regard to gender; but if gender is one of the
+labels that every part must have, as it is when gender is a task, the split is refused. Speakers of unknown gender are
+spread over the parts as well.
+"""
+
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -12,7 +16,6 @@ from numpy.typing import NDArray
 
 from strategies.errors import unknown
 from trainables.errors import CorpusError
-from trainables.tasks import Task
 
 Indices = NDArray[np.int64]
 GENDERS = ("female", "male")
@@ -23,17 +26,25 @@ _ATTEMPTS = 1000
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the utterances to train on, to select on, and to test on."""
+    """Row numbers of the utterances to train on, to select on, and to test on.
+
+    Attributes:
+        train: rows to train on.
+        valid: rows to select on.
+        test: rows to test on.
+        warning: what a reader of the results must know of it, in one line; empty where nothing is wrong.
+    """
 
     train: Indices
     valid: Indices
     test: Indices
+    warning: str = ""
 
 
 def speaker_disjoint(
     table: pd.DataFrame, *, ratios: Sequence[float] = (6, 2, 2), seed: int = 0, labels: Sequence[str] = ()
 ) -> Split:
-    """Divide the speakers into three parts, each with both genders in equal proportion and every class of each label.
+    """Divide the speakers into three parts, each with every class of each label; for genders see the module.
 
     Args:
         table: utterances, see ``trainables.corpora.COLUMNS``.
@@ -44,16 +55,25 @@ def speaker_disjoint(
     Raises:
         CorpusError: it cannot be done; says what is lacking.
     """
+    check_ratios(ratios)
+    groups = _speakers_by_group(table, len(PARTS), both_genders="gender" in listed(labels))
+    return by_speaker(table, _complete(table, labels, lambda draws: _deal(groups, ratios, draws), seed, len(PARTS)))
+
+
+def check_ratios(ratios: Sequence[float]) -> None:
+    """Refuse anything but three positive numbers.
+
+    Raises:
+        CorpusError: with the value found.
+    """
     if len(ratios) != len(PARTS) or min(ratios) <= 0:
         raise CorpusError(f"ratios are {list(ratios)}: expected three positive numbers, such as [6, 2, 2]")
-    by_gender = _speakers_by_gender(table)
-    return _as_split(table, _complete(table, labels, lambda draws: _deal(by_gender, ratios, draws), seed, len(PARTS)))
 
 
 def k_fold(
     table: pd.DataFrame, *, num_folds: int = 5, fold: int = 0, seed: int = 0, labels: Sequence[str] = ()
 ) -> Split:
-    """Divide the speakers into folds with both genders in each; test on one, validate on the next, train on the rest.
+    """Divide the speakers into folds; test on one, validate on the next, train on the rest. For genders see the module.
 
     Args:
         table: utterances.
@@ -67,66 +87,80 @@ def k_fold(
     """
     if num_folds < len(PARTS) or not 0 <= fold < num_folds:
         raise CorpusError(f"fold {fold} of {num_folds}: expected at least 3 folds and a fold from 0 to num_folds - 1")
-    by_gender = _speakers_by_gender(table, num_folds)
-    folds = _complete(table, labels, lambda draws: _deal_folds(by_gender, num_folds, draws), seed, num_folds)
+    groups = _speakers_by_group(table, num_folds, both_genders="gender" in listed(labels))
+    folds = _complete(table, labels, lambda draws: _deal_folds(groups, num_folds, draws), seed, num_folds)
     test, valid = f"fold {fold}", f"fold {(fold + 1) % num_folds}"
     train = [name for number, names in folds.items() if number not in (test, valid) for name in names]
-    return _as_split(table, {"train": train, "valid": folds[valid], "test": folds[test]})
+    return by_speaker(table, {"train": train, "valid": folds[valid], "test": folds[test]})
 
 
-PROTOCOLS: Mapping[str, Callable[..., Split]] = MappingProxyType(
-    {"speaker_disjoint": speaker_disjoint, "k_fold": k_fold}
-)
-"""The ways to divide a corpus, by name."""
+def by_speaker(table: pd.DataFrame, parts: Mapping[str, Sequence[str]]) -> Split:
+    """Return the split that gives each part the utterances of its speakers."""
+    return by_rows({part: table["speaker"].isin(parts[part]).to_numpy() for part in PARTS})
 
 
-def make_split(protocol: str, table: pd.DataFrame, **options: object) -> Split:
-    """Divide a corpus by the protocol of that name.
-
-    Raises:
-        CorpusError: unknown protocol or option, or the corpus cannot be divided so.
-    """
-    if protocol not in PROTOCOLS:
-        raise CorpusError(unknown("split protocol", protocol, PROTOCOLS))
-    known = [name for name in inspect.signature(PROTOCOLS[protocol]).parameters if name != "table"]
-    for name in options:
-        if name not in known:
-            raise CorpusError(unknown(f"option of split protocol '{protocol}'", name, known))
-    try:
-        return PROTOCOLS[protocol](table, **options)
-    except (TypeError, ValueError) as mismatch:
-        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        raise CorpusError(f"split protocol '{protocol}' cannot be used with {given}: {mismatch}") from mismatch
+def by_rows(chosen: Mapping[str, NDArray[np.bool_]]) -> Split:
+    """Return the split that gives each part the rows marked for it."""
+    train, valid, test = (np.flatnonzero(chosen[part]).astype(np.int64) for part in PARTS)
+    return Split(train, valid, test)
 
 
-def split_for_tasks(
-    protocol: str, table: pd.DataFrame, tasks: Sequence[Task], options: Mapping[str, object] = MappingProxyType({})
-) -> Split:
-    """Divide a corpus so that every class of every task is in every part; the option ``labels`` asks for others.
+def complete(table: pd.DataFrame, split: Split, labels: Sequence[str]) -> Split:
+    """Return the split if every part has every class of each label.
 
     Raises:
-        CorpusError: see ``make_split``.
+        CorpusError: with what is lacking and what to do.
     """
-    labels = [task.name for task in tasks if task.kind == "classification"]
-    return make_split(protocol, table, **{"labels": labels, **options})
+    for label in listed(labels):
+        if label not in table:
+            raise CorpusError(unknown("label of the split", label, map(str, table)))
+        classes = set(GENDERS) if label == "gender" else set(table[label].dropna())
+        for part in PARTS:
+            if missing := classes - set(table[label].iloc[getattr(split, part)].dropna()):
+                raise CorpusError(f"{part} has no {label} {', '.join(sorted(missing))}: {_remedy(label)}")
+    return split
 
 
-def _speakers_by_gender(table: pd.DataFrame, at_least: int = len(PARTS)) -> dict[str, list[str]]:
-    """Return gender -> speakers, checked to be enough for every part to have both genders; ``""`` are the unknown."""
+def _remedy(label: str) -> str:
+    if label == "gender":
+        return (
+            "a recall over one gender means nothing; use a protocol whose parts have both, such as "
+            "leave_one_session_out, or leave gender out of the tasks"
+        )
+    return f"set the split's option labels to a list without {label} to do without"
+
+
+def _speakers_by_group(table: pd.DataFrame, num_parts: int, *, both_genders: bool) -> dict[str, list[str]]:
+    """Return the groups of speakers that are dealt one by one, so that each is spread over all parts.
+
+    The genders, and ``""`` for the unknown, if there are enough speakers of each gender; otherwise all are one group.
+    """
+    known = _genders(table)
+    found = {gender: sorted(known.index[known == gender]) for gender in GENDERS}
+    if min(map(len, found.values())) >= num_parts:
+        return found | {"": sorted(known.index[known.isna()])}
+    if both_genders:
+        counts = ", ".join(f"{len(names)} {gender}" for gender, names in found.items())
+        raise CorpusError(
+            f"a speaker-disjoint split with both genders in each of {num_parts} parts needs {num_parts} speakers of "
+            f"each gender, but there are {counts} (leave gender out of the tasks to divide without regard to it)"
+        )
+    if len(known) < num_parts:
+        raise CorpusError(
+            f"a speaker-disjoint split into {num_parts} parts needs {num_parts} speakers, but there are {len(known)}"
+        )
+    return {"everybody": sorted(known.index)}
+
+
+def _genders(table: pd.DataFrame) -> "pd.Series[str]":
+    """Return the gender of each speaker, missing where nobody said."""
     genders = table.groupby("speaker")["gender"]
     if (changing := genders.nunique() > 1).any():
         raise CorpusError(f"speaker {changing.index[changing][0]} has utterances of both genders")
     known = genders.first()
     if strange := sorted(set(known.dropna()) - set(GENDERS)):
         raise CorpusError(f"gender '{strange[0]}' is none of {', '.join(GENDERS)}")
-    found = {gender: sorted(known.index[known == gender]) for gender in GENDERS}
-    counts = ", ".join(f"{len(names)} {gender}" for gender, names in found.items())
-    if min(map(len, found.values())) < at_least:
-        raise CorpusError(
-            f"a speaker-disjoint split with both genders in each of {at_least} parts needs {at_least} speakers of each "
-            f"gender, but there are {counts}"
-        )
-    return found | {"": sorted(known.index[known.isna()])}
+    return known
 
 
 def _complete(
@@ -137,7 +171,7 @@ def _complete(
     num_parts: int,
 ) -> dict[str, list[str]]:
     """Deal the speakers until every part has every class of each label."""
-    spoken = {label: _classes_by_speaker(table, label) for label in _listed(labels)}
+    spoken = {label: _classes_by_speaker(table, label) for label in listed(labels)}
     _check_enough(spoken, num_parts)
     lacking = ""
     for attempt in range(_ATTEMPTS):
@@ -149,22 +183,22 @@ def _complete(
 
 
 def _deal(
-    by_gender: Mapping[str, Sequence[str]], ratios: Sequence[float], draws: np.random.Generator
+    groups: Mapping[str, Sequence[str]], ratios: Sequence[float], draws: np.random.Generator
 ) -> dict[str, list[str]]:
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
-    for gender, names in by_gender.items():
+    for group, names in groups.items():
         shuffled = _shuffled(names, draws)
         start = 0
-        for part, count in zip(PARTS, _counts(len(names), ratios, at_least=1 if gender else 0), strict=True):
+        for part, count in zip(PARTS, _counts(len(names), ratios, at_least=1 if group else 0), strict=True):
             parts[part] += shuffled[start : start + count]
             start += count
     return parts
 
 
 def _deal_folds(
-    by_gender: Mapping[str, Sequence[str]], num_folds: int, draws: np.random.Generator
+    groups: Mapping[str, Sequence[str]], num_folds: int, draws: np.random.Generator
 ) -> dict[str, list[str]]:
-    dealt = [_shuffled(names, draws) for names in by_gender.values()]
+    dealt = [_shuffled(names, draws) for names in groups.values()]
     return {
         f"fold {start}": [name for names in dealt for name in names[start::num_folds]] for start in range(num_folds)
     }
@@ -186,7 +220,8 @@ def _counts(total: int, ratios: Sequence[float], at_least: int) -> list[int]:
     return counts
 
 
-def _listed(labels: Sequence[str]) -> Sequence[str]:
+def listed(labels: Sequence[str]) -> Sequence[str]:
+    """Return labels as a list, also where one is given as a bare word."""
     return [labels] if isinstance(labels, str) else labels
 
 
@@ -219,8 +254,3 @@ def _lacking(spoken: Mapping[str, Mapping[str, set[str]]], parts: Mapping[str, S
             if missing := classes - set().union(*(by_speaker.get(speaker, set()) for speaker in speakers)):
                 return f"{part} has no {label} {', '.join(sorted(missing))}"
     return ""
-
-
-def _as_split(table: pd.DataFrame, parts: Mapping[str, Sequence[str]]) -> Split:
-    indices = {part: np.flatnonzero(table["speaker"].isin(parts[part]).to_numpy()) for part in PARTS}
-    return Split(**{part: index.astype(np.int64) for part, index in indices.items()})

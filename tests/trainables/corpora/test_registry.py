@@ -19,7 +19,8 @@ def test_a_corpus_states_what_it_is_and_survives_pickling(name):
     assert corpus.licence
     assert corpus.reference
     assert set(corpus.modalities) <= {"audio", "video"}
-    assert corpus.classes["gender"] == ("female", "male")
+    assert corpus.classes.get("gender", ("female", "male")) == ("female", "male")
+    assert corpus.classes
     assert pickle.loads(pickle.dumps(corpus)).options == corpus.options
 
 

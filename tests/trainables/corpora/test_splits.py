@@ -4,11 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.corpora import PROTOCOLS, make_split, split_for_tasks
+from trainables.corpora import make_split, split_for_tasks
 from trainables.corpora.splits import PARTS, k_fold, speaker_disjoint
 from trainables.errors import CorpusError
 from trainables.tasks import Task
 
+DEALT = ("speaker_disjoint", "k_fold")
+"""Protocols that deal the speakers."""
 EMOTIONS = ("neutral", "anger", "happiness", "sadness")
 
 
@@ -83,19 +85,49 @@ def test_the_order_of_the_rows_does_not_decide_who_goes_where():
         assert one == set(shuffled.iloc[getattr(speaker_disjoint(shuffled), part)]["speaker"])
 
 
-def test_a_corpus_of_one_gender_is_refused_with_the_counts():
-    with pytest.raises(CorpusError, match="needs 3 speakers of each gender, but there are 8 female, 0 male"):
-        make_split("speaker_disjoint", table_of(8, 0))
-
-
-def test_too_few_speakers_are_refused_with_the_counts():
+def test_where_gender_is_a_task_too_few_known_speakers_of_a_gender_are_refused_with_the_counts():
+    tasks = [Task("emotion", EMOTIONS), Task("gender", ("female", "male"))]
+    with pytest.raises(CorpusError, match=r"needs 3 speakers of each gender, but there are 8 female, 0 male \(leave"):
+        split_for_tasks("speaker_disjoint", table_of(8, 0), tasks)
     with pytest.raises(
         CorpusError, match="in each of 5 parts needs 5 speakers of each gender, but there are 6 female, 4"
     ):
-        make_split("k_fold", table_of(6, 4), num_folds=5)
+        split_for_tasks("k_fold", table_of(6, 4), tasks, {"num_folds": 5, "labels": []})
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@given(st.integers(0, 2), st.integers(3, 12), st.integers(0, 2**31), st.sampled_from(DEALT))
+def test_where_gender_is_no_task_a_corpus_without_known_genders_is_divided(women, unknown, seed, protocol):
+    table = table_of(women + unknown, 0)
+    table.loc[~table["speaker"].isin([f"f{number}" for number in range(women)]), "gender"] = None
+    options = {"num_folds": 3} if protocol == "k_fold" else {}
+    split = split_for_tasks(protocol, table, [Task("emotion", EMOTIONS)], {"seed": seed, **options})
+    parts = parts_of(split, table).values()
+    assert sorted(np.concatenate([split.train, split.valid, split.test])) == list(range(len(table)))
+    assert sum(part["speaker"].nunique() for part in parts) == women + unknown
+    assert all(set(part["emotion"]) == set(EMOTIONS) for part in parts)
+
+
+def test_a_column_of_genders_that_holds_nothing_at_all_is_no_obstacle():
+    table = table_of(5, 5).assign(gender=None)
+    split = speaker_disjoint(table)
+    assert [table["speaker"].iloc[part].nunique() for part in (split.train, split.valid, split.test)] == [6, 2, 2]
+
+
+def test_two_speakers_are_too_few_for_three_parts():
+    with pytest.raises(CorpusError, match="into 3 parts needs 3 speakers, but there are 2"):
+        make_split("speaker_disjoint", table_of(2, 0))
+
+
+def test_both_genders_are_everywhere_also_when_gender_is_no_task_and_most_are_unknown():
+    table = table_of(9, 3)
+    table.loc[table["speaker"].isin([f"f{number}" for number in range(3, 9)]), "gender"] = None
+    for part in parts_of(speaker_disjoint(table), table).values():
+        known = part.drop_duplicates("speaker")["gender"].value_counts()
+        assert (known["female"], known["male"]) == (1, 1)
+        assert part["gender"].isna().any()
+
+
+@pytest.mark.parametrize("protocol", DEALT)
 def test_a_class_that_two_speakers_alone_have_is_named(protocol):
     table = table_of(5, 5)
     table["emotion"] = np.where(table["speaker"].isin(["f0", "m0"]), table["emotion"], "neutral")
@@ -118,7 +150,7 @@ def test_classes_that_no_pairing_of_speakers_brings_together_are_named():
         make_split("speaker_disjoint", table, labels=["emotion"])
 
 
-@given(st.integers(0, 2**31), st.sampled_from(sorted(PROTOCOLS)))
+@given(st.integers(0, 2**31), st.sampled_from(DEALT))
 def test_speakers_are_dealt_again_until_a_rare_class_is_everywhere(seed, protocol):
     table = table_of(9, 9)
     rare = [f"f{number}" for number in range(6)]
@@ -127,7 +159,7 @@ def test_speakers_are_dealt_again_until_a_rare_class_is_everywhere(seed, protoco
     check(make_split(protocol, table, seed=seed, labels=["emotion"], **options), table)
 
 
-@given(st.integers(1, 8), st.integers(0, 2**31), st.sampled_from(sorted(PROTOCOLS)))
+@given(st.integers(1, 8), st.integers(0, 2**31), st.sampled_from(DEALT))
 def test_speakers_of_unknown_gender_are_not_lost(unknown, seed, protocol):
     table = table_of(5 + unknown, 5)
     table.loc[table["speaker"].isin([f"f{number}" for number in range(unknown)]), "gender"] = None
@@ -144,6 +176,7 @@ def test_numbers_serve_as_names_of_speakers():
 def test_tasks_ask_for_their_classes_unless_the_options_name_others():
     table = table_of(5, 5)
     table["emotion"] = np.where(table["speaker"] == "f0", table["emotion"], "neutral")
+    table["valence"] = 1.0
     tasks = [Task("emotion", EMOTIONS), Task("gender", ("female", "male")), Task("valence", kind="regression")]
     with pytest.raises(CorpusError, match="emotion 'anger' is spoken by 1 of the speakers"):
         split_for_tasks("speaker_disjoint", table, tasks)
@@ -151,6 +184,14 @@ def test_tasks_ask_for_their_classes_unless_the_options_name_others():
         split_for_tasks("speaker_disjoint", table, tasks[1:], {"labels": "emotion"})
     chosen = split_for_tasks("speaker_disjoint", table, tasks, {"labels": [], "seed": 4})
     assert np.array_equal(chosen.test, speaker_disjoint(table, seed=4).test)
+
+
+def test_a_part_without_numbers_for_a_task_of_regression_is_refused():
+    table = table_of(5, 5).assign(valence=np.nan)
+    with pytest.raises(CorpusError, match="train has 0 utterances with a number for valence: its concordance needs"):
+        split_for_tasks("speaker_disjoint", table, [Task("valence", kind="regression")])
+    with pytest.raises(CorpusError, match=r"unknown label of the split 'valance' .*did you mean 'valence'"):
+        split_for_tasks("speaker_disjoint", table, [Task("valance", kind="regression")])
 
 
 def test_a_gender_of_another_name_is_refused():
@@ -203,7 +244,7 @@ def test_an_unknown_protocol_option_or_label_names_the_nearest():
         make_split("speaker_disjoint", table_of(4, 4), labels=["emotions"])
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEALT)
 def test_every_protocol_divides_the_built_in_corpus(protocol):
     from trainables import corpora
 
@@ -211,7 +252,7 @@ def test_every_protocol_divides_the_built_in_corpus(protocol):
     check(make_split(protocol, table, labels=["emotion"]), table)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", DEALT)
 def test_every_protocol_divides_real_speech(protocol, ravdess):
     from trainables import corpora
 
