@@ -5,7 +5,8 @@
 All steps are on the same network and batch and in turn: in every round each candidate takes one step, and so does the
 plain sum, in an order that changes from round to round. A figure is the median over rounds of candidate / plain of that
 round, with a 95 % interval of that median; the plain sum is also timed against itself, which shows the noise. Beside
-each strategy: the same passes without any method (its bound), and TorchJD's own engine for the same method.
+each strategy: the same passes without any method (its bound), and TorchJD's own engine for the same method. With one
+thread on a CPU the time is that of the process, which leaves out what other processes take.
 
 Peak memory is that of parameters, Adam, what the method remembers and the most that a step has alive at a time, taken
 in a pass of its own: on a GPU from PyTorch's allocator, on a CPU from the allocations that PyTorch's profiler sees.
@@ -59,7 +60,8 @@ class Figure:
         ratio: over the plain sum, with ``interval``, 95 % for that median.
         megabytes: peak memory; ``memory`` is its ratio to the plain sum's.
         to_bound, to_peer: over the same passes without a method, and over TorchJD.
-        misses: the targets that the median is above; with a question mark where its interval reaches down to one.
+        misses: the targets that the whole interval is above.
+        unclear: the targets that only the median is above.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Figure:
     peer: str | None = None
     to_peer: float | None = None
     misses: list[str] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
 
 
 def measure(candidates: Sequence[Candidate], rounds: int, device: torch.device) -> dict[str, list[float]]:
@@ -92,12 +95,19 @@ def measure(candidates: Sequence[Candidate], rounds: int, device: torch.device) 
 
 def timed(step: Callable[[], object], device: torch.device) -> float:
     """Return the seconds that a step takes."""
-    finish = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    finish()
-    start = time.perf_counter()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    now = clock(device)
+    start = now()
     step()
-    finish()
-    return time.perf_counter() - start
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return now() - start
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """Return the clock to time with: for one thread on a CPU its own time, which no other process adds to."""
+    return time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 
 def peak_of_step(bench: Bench, step: Callable[[], object]) -> int:
@@ -180,7 +190,8 @@ def _figure(candidate: Candidate, seconds: dict[str, list[float]], memory: dict[
     if found.peer:
         found.to_peer, within = median_of_ratios(own, seconds[found.peer])
         held.append(("TorchJD", PEER_TARGET, found.to_peer, within))
-    found.misses = [label + ("?" if low <= target else "") for label, target, value, (low, _) in held if value > target]
+    found.misses = [label for label, target, _, (low, _) in held if low > target]
+    found.unclear = [label for label, target, value, (low, _) in held if low <= target < value]
     return found
 
 
@@ -215,8 +226,13 @@ def _row(figure: Figure, found: dict[str, Figure]) -> list[str]:
         f"{peer.milliseconds:.1f}" if peer else "",
         f"{figure.to_peer:.3f}" if figure.to_peer else "",
         f"{peer.memory:.2f}" if peer else "",
-        f"**miss: {', '.join(figure.misses)}**" if figure.misses else "",
+        _verdict(figure),
     ]
+
+
+def _verdict(figure: Figure) -> str:
+    parts = [f"**{', '.join(figure.misses)}**"] if figure.misses else []
+    return ", ".join([*parts, *(f"({label})" for label in figure.unclear)])
 
 
 def torchjd_chunk(bench: Bench) -> int | None:
@@ -291,16 +307,11 @@ def main() -> None:
         seconds = measure(candidates, arguments.rounds, bench.device)
         memory = peaks(bench, candidates)
     found = figures(candidates, seconds, memory)
-    print(table(found, arguments.markdown))
-    print(
-        "\n".join(
-            ["", f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {arguments.rounds} rounds", *notes]
-        )
-    )
+    setup = f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {arguments.rounds} rounds"
+    print("\n".join([table(found, arguments.markdown), "", setup, *notes]))
     if arguments.json:
-        options = {name: str(value) for name, value in vars(arguments).items()}
-        content = {"options": options, "torch": torch.__version__, "notes": notes}
-        content["figures"] = [asdict(figure) for figure in found.values()]
+        content: dict[str, object] = {"options": {name: str(value) for name, value in vars(arguments).items()}}
+        content |= {"setup": setup, "notes": notes, "figures": [asdict(figure) for figure in found.values()]}
         arguments.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 

@@ -219,8 +219,8 @@ def variants(bench: Bench, names: Sequence[str]) -> tuple[list[Candidate], list[
     """Return the strategies, each at both places where it has an option for that, and a line for each left out."""
     found, notes = [], []
     for name in names:
-        options = strategies.load(name).example_options(len(bench.tasks))
         try:
+            options = strategies.load(name).example_options(len(bench.tasks))
             default = strategies.create(name, len(bench.tasks), **options)
         except StrategyError as failure:
             notes.append(f"{name} is left out: {failure}")
