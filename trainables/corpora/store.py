@@ -95,9 +95,12 @@ class Store:
                 f"than the {allowed:.1%} that corpus.max_skipped allows: {first}"
             )
 
-    def skipped_lines(self) -> list[str]:
-        """Return one line for each skipped utterance."""
-        return [f"skipped {skip['utterance']}: {skip['problem']}" for skip in self.skipped]
+    def skipped_lines(self, most: int = 10) -> list[str]:
+        """Return one line for each skipped utterance; where there are more than ``most``, a last one counts the rest."""
+        lines = [f"skipped {skip['utterance']}: {skip['problem']}" for skip in self.skipped]
+        if len(lines) <= most:
+            return lines
+        return [*lines[:most], f"skipped {len(lines) - most} more: {self.path}/{MANIFEST} lists them"]
 
     @cached_property
     def _places(self) -> dict[str, NDArray[np.int64]]:

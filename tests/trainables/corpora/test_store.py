@@ -476,3 +476,13 @@ def test_stores_beside_the_corpus_itself_do_not_hide_it(tmp_path):
     prepare(corpora.create("ravdess"), root, SMALL, root)
     other = prepare(corpora.create("ravdess", trim=False), root, SMALL, tmp_path / "cache")
     assert other.manifest["options"]["trim"] is False
+
+
+def test_many_skipped_utterances_are_counted_and_not_all_told(tmp_path):
+    names = [f"03-01-{emotion:02d}-01-01-01-{actor:02d}" for actor in (1, 2) for emotion in (1, 5)]
+    root = write_ravdess(tmp_path / "ravdess", broken=names[1:])
+    store = prepare(corpora.create("ravdess"), root, SMALL, tmp_path / "cache")
+    assert len(store.skipped_lines()) == 3
+    first, rest = store.skipped_lines(most=1)
+    assert first.startswith(f"skipped {names[1]}: ")
+    assert rest == f"skipped 2 more: {store.path}/manifest.json lists them"
