@@ -96,7 +96,7 @@ class Store:
             )
 
     def skipped_lines(self, most: int = 10) -> list[str]:
-        """Return one line for each skipped utterance; where there are more than ``most``, a last one counts the rest."""
+        """Return one line for each skipped utterance; of more than ``most`` the last line counts the rest."""
         lines = [f"skipped {skip['utterance']}: {skip['problem']}" for skip in self.skipped]
         if len(lines) <= most:
             return lines
