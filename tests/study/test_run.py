@@ -18,7 +18,7 @@ TINY = [
     *("--set", "seeds=2"),
     *("--set", "arms=[{strategy: equal}, {strategy: softmax}]"),
 ]
-TIMED = ("time", "memory/peak_mb", "time/step_ms", "time/epoch_s")
+TIMED = ("time", "memory/peak_mb", "time/step_ms", "time/epoch_s", "time/diagnostics_s")
 
 
 class Home:
