@@ -77,4 +77,4 @@ class GradientSignDropout(GradientBalancing):
         positive = 0.5 * (1 + votes.sum(dim=0) / total.clamp(min=torch.finfo(total.dtype).tiny))
         drawn = torch.rand(positive.shape, generator=self.draws.torch()).to(positive)
         kept = torch.where(drawn < positive, votes > 0, votes < 0)
-        return gradients * (self.leak + (1 - self.leak) * kept)
+        return gradients * kept if self.leak == 0 else torch.where(kept, gradients, self.leak * gradients)
