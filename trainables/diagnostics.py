@@ -108,7 +108,8 @@ class Diagnostics:
             return {}
         row = self._per_task("largest_weight", self._largest)
         if len(self._tasks) > 1:
-            row["weight/entropy"] = self._entropy.item() / (self._steps * math.log(len(self._tasks)))
+            # The rounding of equal weights may give a little more than 1.
+            row["weight/entropy"] = min(1.0, self._entropy.item() / (self._steps * math.log(len(self._tasks))))
         return row
 
     def _gradient_row(self) -> dict[str, float]:
