@@ -10,7 +10,7 @@ from study import definition as definitions
 from study.definition import Definition, GridArms
 from study.errors import DefinitionError
 from trainables import networks
-from trainables.corpora import Corpus, is_replication
+from trainables.corpora import Corpus, check_protocol, is_replication
 from trainables.session import TrialSpecification, build_network, build_strategy
 from trainables.tasks import Task
 
@@ -105,6 +105,7 @@ def make_plan(definition: Definition, corpus: Corpus) -> Plan:
     Raises:
         UserError: the first thing that does not fit, in one line.
     """
+    check_protocol(definition.split.protocol, definition.split.options)
     tasks = _tasks(definition, corpus)
     arms = _arms(definition, tasks)
     plan = Plan(definition, arms, tasks, _modalities(definition, corpus), _control(definition.control, arms))
@@ -150,7 +151,13 @@ def _arms(definition: Definition, tasks: Sequence[Task]) -> tuple[Arm, ...]:
         if arm.arm in seen:
             raise DefinitionError(f"arms: '{arm.arm}' is there twice: give one of them a name of its own (name: ...)")
         seen.add(arm.arm)
+    if definition.control == "equal" and not any(map(_is_equal, arms)) and "equal" not in seen:
+        arms.append(_single_arm(definitions.Arm(strategy="equal"), tasks))  # with three tasks no grid of tenths has it
     return tuple(arms)
+
+
+def _is_equal(arm: Arm) -> bool:
+    return arm.static_weights is not None and len(set(arm.static_weights)) == 1
 
 
 def _grid_arms(entry: GridArms, num_tasks: int) -> list[Arm]:
@@ -196,7 +203,7 @@ def _control(wanted: str, arms: Sequence[Arm]) -> str:
         return wanted
     if wanted == "equal":
         for arm in arms:
-            if arm.static_weights and len(set(arm.static_weights)) == 1:
+            if _is_equal(arm):
                 return arm.arm
     raise DefinitionError(f"control: {unknown('arm', wanted, names)}")
 

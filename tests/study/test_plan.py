@@ -1,5 +1,6 @@
 import pytest
 
+from strategies.errors import UserError
 from study.definition import load
 from study.errors import DefinitionError
 from study.plan import GRID_FAMILY, make_plan
@@ -33,6 +34,12 @@ def test_the_control_equal_is_found_in_the_grid_or_by_name():
     assert plan_of().control == "static-0.5-0.5"
     assert plan_of("arms=[{strategy: equal}, {strategy: softmax}]").control == "equal"
     assert plan_of("control=softmax").control == "softmax"
+
+
+def test_equal_weights_join_as_the_control_where_no_arm_has_them():
+    plan = plan_of("arms=[{grid: {step: 0.2}}, {strategy: softmax}]")
+    assert (plan.control, plan.arms[-1].static_weights) == ("equal", (0.5, 0.5))
+    assert [arm.arm for arm in plan_of().arms if arm.arm == "equal"] == []
 
 
 def test_an_arm_carries_what_its_strategy_says_of_itself():
@@ -70,3 +77,18 @@ def test_one_strategy_may_be_several_arms_under_names_of_their_own():
 
 def test_what_ravdess_needs_comes_from_the_definition_itself():
     assert plan_of("corpus.name=ravdess").definition.training.epochs != plan_of().definition.training.epochs
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "split.protocol=leave_one_speakr_out",
+            "unknown split protocol 'leave_one_speakr_out' .*'leave_one_speaker_out'",
+        ),
+        ("split.options.fold=1", "unknown option of split protocol 'speaker_disjoint' 'fold' .*ratios"),
+    ],
+)
+def test_a_protocol_is_checked_before_a_corpus_is_read(override, message):
+    with pytest.raises(UserError, match=message):
+        plan_of(override)

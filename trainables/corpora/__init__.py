@@ -5,7 +5,7 @@ from trainables.corpora.batches import Batches
 from trainables.corpora.check import check, stats
 from trainables.corpora.finding import Finding
 from trainables.corpora.preparing import difference, prepare
-from trainables.corpora.protocols import PROTOCOLS, is_replication, make_split, split_for_tasks
+from trainables.corpora.protocols import PROTOCOLS, check_protocol, is_replication, make_split, split_for_tasks
 from trainables.corpora.registry import create, load, names
 from trainables.corpora.remote import is_url, open_place
 from trainables.corpora.splits import Split
@@ -20,6 +20,7 @@ __all__ = [
     "Split",
     "Store",
     "check",
+    "check_protocol",
     "create",
     "default_cache",
     "difference",

@@ -5,7 +5,7 @@ splits that leak, for comparison with published numbers, and say so in the split
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from types import MappingProxyType
@@ -110,12 +110,11 @@ PROTOCOLS: Mapping[str, Callable[..., Split]] = MappingProxyType(
 """The ways to divide a corpus, by name."""
 
 
-def make_split(protocol: str, table: pd.DataFrame, **options: object) -> Split:
-    """Divide a corpus by the protocol of that name.
+def check_protocol(protocol: str, options: Iterable[str]) -> None:
+    """Refuse a protocol that does not exist, or an option that it does not have; no corpus is needed for that.
 
     Raises:
-        CorpusError: unknown protocol or option, the corpus cannot be divided so, or a speaker would be in two parts and
-            the protocol is no replication of a published one.
+        CorpusError: with the nearest name.
     """
     if protocol not in PROTOCOLS:
         raise CorpusError(unknown("split protocol", protocol, PROTOCOLS))
@@ -123,6 +122,16 @@ def make_split(protocol: str, table: pd.DataFrame, **options: object) -> Split:
     for name in options:
         if name not in known:
             raise CorpusError(unknown(f"option of split protocol '{protocol}'", name, known))
+
+
+def make_split(protocol: str, table: pd.DataFrame, **options: object) -> Split:
+    """Divide a corpus by the protocol of that name.
+
+    Raises:
+        CorpusError: unknown protocol or option, the corpus cannot be divided so, or a speaker would be in two parts and
+            the protocol is no replication of a published one.
+    """
+    check_protocol(protocol, options)
     try:
         split = PROTOCOLS[protocol](table, **options)
     except (TypeError, ValueError) as mismatch:
