@@ -17,7 +17,7 @@ from torch import Tensor
 import strategies
 from strategies import Strategy
 from trainables import checkpoint, memory, networks
-from trainables.corpora import Batches, Store, open_place, split_for_tasks
+from trainables.corpora import Batches, Store, open_place, split_for_tasks, units_of
 from trainables.loop import (
     EpochOutcome,
     Learner,
@@ -337,7 +337,8 @@ def _load_data(key: str) -> dict[str, Batches]:
     split = split_for_tasks(values["split"]["protocol"], store.table, tasks, values["split"]["options"])
     network = values["network"]
     seconds = networks.input_settings(network["name"], network["preset"], network["options"]).max_seconds
+    units = units_of(store, tasks, split.train)
     return {
-        name: Batches(store, getattr(split, name), tasks, network["modalities"], values["batch_size"], seconds)
+        name: Batches(store, getattr(split, name), tasks, network["modalities"], values["batch_size"], seconds, units)
         for name in ("train", "valid", "test")
     }

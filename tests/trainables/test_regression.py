@@ -1,5 +1,6 @@
 """A task whose label is a number, from the corpus to the rows: valence with gaps, trained by 1 - concordance."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -95,7 +96,8 @@ def test_the_score_is_that_of_the_labelled_utterances_of_the_test_speakers(make,
         for batch in session._data["test"].ordered():
             outputs.append(session.learner.network(batch)["valence"].squeeze(1))
     split = corpora.split_for_tasks("speaker_disjoint", store.table, session.tasks)
-    targets = torch.tensor(store.table["valence"].to_numpy(np.float32)[split.test])
+    mean, deviation = corpora.units_of(store, session.tasks, split.train)["valence"]
+    targets = torch.tensor((store.table["valence"].to_numpy(np.float32)[split.test] - mean) / deviation)
     told = ~targets.isnan()
     assert 0 < int((~told).sum()) < len(targets)
     expected = concordance(torch.cat(outputs)[told].double(), targets[told].double())
@@ -147,3 +149,34 @@ def test_a_label_with_an_infinite_number_or_a_word_is_refused_before_training(tm
         store.table = store.table.assign(valence=pd.Series([strange, *[1.0] * 15], dtype=object))
         with pytest.raises(CorpusError, match=rf"valence of s000_u000 is '?{strange}'?, but must be a finite number"):
             corpora.Batches(store, np.arange(16), [task], ("audio",), 8, 1.0)
+
+
+class RatedFromOneToFive(Rated):
+    """The same valence on the scale of a questionnaire."""
+
+    def read(self, root=None):
+        table = super().read(root)
+        table["valence"] = 3 + table["valence"] / 2
+        return table
+
+
+def test_the_scale_of_a_rating_changes_nothing_but_rounding(tmp_path, make):
+    wanted = networks.input_settings("chae", "small")
+    settings = InputSettings(max_seconds=wanted.max_seconds, frame_size=wanted.frame_size)
+    other = corpora.prepare(
+        RatedFromOneToFive(num_speakers=12, utterances_per_speaker=8), None, settings, tmp_path, workers=1
+    )
+    plain = list(Session(make("equal")).run())
+    rated = list(Session(dataclasses.replace(make("equal"), store=str(other.path))).run())
+    for one, two in zip(plain, rated, strict=True):
+        for name in ("valid/nll/valence", "valid/ccc/valence", "valid/mse/valence", "valid/nll/emotion"):
+            assert two[name] == pytest.approx(one[name], abs=1e-3), name
+
+
+def test_numbers_are_measured_in_units_of_the_training_part(store):
+    task, train = Task("valence", kind="regression"), np.arange(32)
+    units = corpora.units_of(store, [task, Task("emotion", EMOTIONS)], train)
+    measured = corpora.Batches(store, train, [task], ("audio",), 8, 1.0, units).labels("valence")
+    assert np.nanmean(measured) == pytest.approx(0, abs=1e-6)
+    assert np.nanstd(measured) == pytest.approx(1, abs=1e-6)
+    assert list(units) == ["valence"]

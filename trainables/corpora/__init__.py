@@ -1,7 +1,7 @@
 """Corpora: a folder on disk becomes a table of utterances; after that the same code serves every corpus."""
 
 from trainables.corpora.base import COLUMNS, Corpus
-from trainables.corpora.batches import Batches
+from trainables.corpora.batches import Batches, units_of
 from trainables.corpora.check import check, stats
 from trainables.corpora.finding import Finding
 from trainables.corpora.preparing import difference, prepare
@@ -34,4 +34,5 @@ __all__ = [
     "prepare",
     "split_for_tasks",
     "stats",
+    "units_of",
 ]

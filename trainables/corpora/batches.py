@@ -1,6 +1,7 @@
 """Batches of a prepared corpus, in an order that seed and epoch decide."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ class Batches:
         modalities: what of ``("audio", "video")`` is wanted.
         batch_size: utterances in a batch; the last of an epoch may be smaller.
         max_seconds: utterances are cut after this many seconds.
+        units: task -> (mean, standard deviation) that its numbers are measured in, see ``units_of``; as they are
+            where none are given.
 
     Raises:
         CorpusError: the store lacks a modality or a label.
@@ -41,6 +44,7 @@ class Batches:
         modalities: Sequence[str],
         batch_size: int,
         max_seconds: float,
+        units: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     ) -> None:
         for modality in modalities:
             if modality not in store.modalities:
@@ -51,7 +55,7 @@ class Batches:
         self._batch_size = batch_size
         longest = max(1, round(max_seconds * FRAME_RATE))
         self._lengths = np.minimum(store.table["num_frames"].to_numpy()[indices], longest)
-        self._labels = {task.name: _labels(store, task)[indices] for task in tasks}
+        self._labels = {task.name: _in_units(_labels(store, task)[indices], units.get(task.name)) for task in tasks}
         self._decoded = self._decode() if self._decoded_bytes() <= KEEP_DECODED_BYTES else None
 
     def __len__(self) -> int:
@@ -124,6 +128,29 @@ class Batches:
         size = int(self._store.manifest["settings"]["frame_size"])
         per_frame = {"audio": 2 * SAMPLES_PER_FRAME, "video": 3 * size * size}
         return len(self) * int(self._lengths.max(initial=1)) * sum(per_frame[name] for name in self._modalities)
+
+
+def units_of(store: Store, tasks: Sequence[Task], indices: NDArray[np.int64]) -> dict[str, tuple[float, float]]:
+    """Return regression task -> mean and standard deviation of its numbers in one part of a corpus, the training part.
+
+    A network that starts at 0 learns numbers around 0 with deviation 1: a rating of 1 to 5 would first have to move its
+    mean, which concordance punishes and a gradient of it hardly corrects. Concordance itself is the same in any units.
+    """
+    found = {}
+    for task in tasks:
+        if task.kind == "regression":
+            numbers = _numbers(store, task.name)[indices].astype(np.float64)
+            mean, deviation = (float(value) for value in (np.nanmean(numbers), np.nanstd(numbers)))
+            found[task.name] = (mean, deviation if deviation > 0 else 1.0)
+    return found
+
+
+def _in_units(labels: NDArray[Any], units: tuple[float, float] | None) -> NDArray[Any]:
+    if units is None:
+        return labels
+    mean, deviation = units
+    measured: NDArray[Any] = ((labels - mean) / deviation).astype(np.float32)
+    return measured
 
 
 def _labels(store: Store, task: Task) -> NDArray[np.int64]:
