@@ -71,6 +71,7 @@ class Training(Part):
     gamma: float = Field(default=0.1, gt=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     class_weights: bool = False
+    soft_labels: bool = Field(default=False, description="train on the votes of the annotators where there are any")
     diagnose_every: int | None = Field(default=None, ge=0, description="steps; None: once an epoch, 0: never")
 
 
@@ -171,6 +172,8 @@ class Definition(Part):
         content = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
         content["corpus"].pop("root")
         content["training"].pop("diagnose_every")
+        if not content["training"]["soft_labels"]:
+            content["training"].pop("soft_labels")  # studies from before there was this setting keep their names
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property

@@ -1,6 +1,6 @@
 """What a network reads: a few utterances, padded to the longest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ class Batch:
         num_frames: length of each utterance in frames of 40 ms, ``(N,)`` int64, at least 1, at most M.
         labels: task name -> ``(N,)``; int64 class indices with -1 where the label is missing, or float32 values with
             NaN where it is missing.
+        soft: task name -> share of each class among its annotators ``(N, C)``, NaN where nobody said; where it is there,
+            a task is trained on it and not on ``labels``.
         audio: samples in -1..1, ``(N, M * 640)`` float32, zeros after the end; None if the modality is not used.
         video: pixels in 0..255, ``(N, M, 3, H, W)`` uint8, zeros after the end; None if the modality is not used.
     """
@@ -46,6 +48,7 @@ class Batch:
     labels: dict[str, Tensor]
     audio: Tensor | None = None
     video: Tensor | None = None
+    soft: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.num_frames)
@@ -57,6 +60,7 @@ class Batch:
             labels={name: values.to(device, non_blocking=True) for name, values in self.labels.items()},
             audio=None if self.audio is None else self.audio.to(device, non_blocking=True),
             video=None if self.video is None else self.video.to(device, non_blocking=True),
+            soft={name: shares.to(device, non_blocking=True) for name, shares in self.soft.items()},
         )
 
     def split(self, parts: int) -> list["Batch"]:
@@ -72,4 +76,5 @@ class Batch:
             labels={name: values[start:stop] for name, values in self.labels.items()},
             audio=None if self.audio is None else self.audio[start:stop],
             video=None if self.video is None else self.video[start:stop],
+            soft={name: shares[start:stop] for name, shares in self.soft.items()},
         )

@@ -38,6 +38,8 @@ class TrainingSettings:
         gamma: factor of the ``step`` schedule.
         precision: ``auto`` (bfloat16 autocast on a GPU that has it), ``float32`` or ``bfloat16``.
         class_weights: weigh the classes of each task inversely to their frequency in training.
+        soft_labels: train classification tasks on the votes of the annotators where the corpus has them; validation and
+            test are scored against the labels in any case.
         diagnose_every: steps between two probes of the tasks' gradients, of which the first comes after half as many;
             None is once an epoch, in its middle, and 0 never. A probe changes no other number of a trial.
     """
@@ -54,6 +56,7 @@ class TrainingSettings:
     gamma: float = 0.1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     class_weights: bool = False
+    soft_labels: bool = False
     diagnose_every: int | None = None
 
 
@@ -195,7 +198,13 @@ def probe_gradients(learner: Learner, batch: Batch) -> GradientProbe | None:
     with _untouched(learner.network, learner.device):
         probe = gradient_probe(_forward(learner, first)[0], layer)
     # What a GPU still computes would be counted as time of the step: reading the answer waits for it.
-    return probe.without([not bool(task.present(first.labels[task.name]).any()) for task in learner.tasks])
+    return probe.without([not _is_labelled(task, first) for task in learner.tasks])
+
+
+def _is_labelled(task: Task, batch: Batch) -> bool:
+    """Whether any utterance of a batch trains a task."""
+    soft = batch.soft.get(task.name)
+    return bool((task.present(batch.labels[task.name]) if soft is None else ~soft.isnan().any(dim=1)).any())
 
 
 def train_step(learner: Learner, batch: Batch) -> Tensor:
@@ -237,7 +246,13 @@ def _forward(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor]:
         features = learner.network.features(batch)
         outputs = learner.network.predict(features)
     losses = [
-        task_loss(task, outputs[task.name].float(), batch.labels[task.name], learner.class_weights.get(task.name))
+        task_loss(
+            task,
+            outputs[task.name].float(),
+            batch.labels[task.name],
+            learner.class_weights.get(task.name),
+            batch.soft.get(task.name),
+        )
         for task in learner.tasks
     ]
     return torch.stack(losses), features

@@ -312,7 +312,10 @@ def _means(rows: Sequence[Row]) -> Row:
 def _comparable(specification: TrialSpecification) -> str:
     """Return what must agree between a checkpoint and the trial that goes on from it."""
     values = {name: value for name, value in specification.as_dict().items() if name not in {"folder", "store"}}
-    values["training"] = {name: value for name, value in values["training"].items() if name != "diagnose_every"}
+    training = {name: value for name, value in values["training"].items() if name != "diagnose_every"}
+    if not training.get("soft_labels"):  # checkpoints from before there was this setting do not name it
+        training.pop("soft_labels", None)
+    values["training"] = training
     return json.dumps(values, sort_keys=True)
 
 
@@ -320,7 +323,8 @@ def _data_key(specification: TrialSpecification) -> str:
     """Return what decides the batches of a trial; trials in one process share them."""
     names = ("store", "split", "network", "tasks")
     values = {name: value for name, value in specification.as_dict().items() if name in names}
-    return json.dumps(values | {"batch_size": specification.training["batch_size"]}, sort_keys=True)
+    training = {name: specification.training.get(name) for name in ("batch_size", "soft_labels")}
+    return json.dumps(values | training, sort_keys=True)
 
 
 @functools.lru_cache(maxsize=2)
@@ -339,6 +343,15 @@ def _load_data(key: str) -> dict[str, Batches]:
     seconds = networks.input_settings(network["name"], network["preset"], network["options"]).max_seconds
     units = units_of(store, tasks, split.train)
     return {
-        name: Batches(store, getattr(split, name), tasks, network["modalities"], values["batch_size"], seconds, units)
+        name: Batches(
+            store,
+            getattr(split, name),
+            tasks,
+            network["modalities"],
+            values["batch_size"],
+            seconds,
+            units,
+            soft_labels=bool(values["soft_labels"]) and name == "train",
+        )
         for name in ("train", "valid", "test")
     }

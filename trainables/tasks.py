@@ -49,12 +49,24 @@ class Task:
         return labels != MISSING if self.kind == "classification" else ~labels.isnan()
 
 
-def task_loss(task: Task, outputs: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+def task_loss(
+    task: Task,
+    outputs: Tensor,
+    labels: Tensor,
+    class_weights: Tensor | None = None,
+    soft: Tensor | None = None,
+) -> Tensor:
     """Return the task's loss, the mean over the utterances that have a label, ``(N, C), (N,) -> ()``.
 
-    Classification: negative log-likelihood in nats, weighted by class where ``class_weights`` ``(C,)`` is given.
+    Classification: negative log-likelihood in nats, weighted by class where ``class_weights`` ``(C,)`` is given; with
+    ``soft`` ``(N, C)``, the cross-entropy with the shares of the annotators (NaN where there are none).
     Regression: one minus the concordance correlation coefficient. Without any label the loss is 0, with a graph.
     """
+    if soft is not None:
+        told = ~soft.isnan().any(dim=1)
+        if not bool(told.any()):
+            return outputs.sum() * 0.0
+        return functional.cross_entropy(outputs[told], soft[told], weight=class_weights)
     present = task.present(labels)
     if not bool(present.all()):
         outputs, labels = outputs[present], labels[present]

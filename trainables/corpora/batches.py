@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainables.batch import FRAME_RATE, SAMPLES_PER_FRAME, Batch
 from trainables.corpora.store import Store
+from trainables.corpora.votes import shares
 from trainables.errors import CorpusError
 from trainables.tasks import MISSING, Task
 
@@ -31,6 +32,8 @@ class Batches:
         max_seconds: utterances are cut after this many seconds.
         units: task -> (mean, standard deviation) that its numbers are measured in, see ``units_of``; as they are
             where none are given.
+        soft_labels: whether classification tasks get the shares of each class among the votes too; the label stands in
+            where nobody voted.
 
     Raises:
         CorpusError: the store lacks a modality or a label.
@@ -45,6 +48,8 @@ class Batches:
         batch_size: int,
         max_seconds: float,
         units: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+        *,
+        soft_labels: bool = False,
     ) -> None:
         for modality in modalities:
             if modality not in store.modalities:
@@ -56,6 +61,8 @@ class Batches:
         longest = max(1, round(max_seconds * FRAME_RATE))
         self._lengths = np.minimum(store.table["num_frames"].to_numpy()[indices], longest)
         self._labels = {task.name: _in_units(_labels(store, task)[indices], units.get(task.name)) for task in tasks}
+        wanted = [task for task in tasks if soft_labels and task.kind == "classification"]
+        self._soft = {task.name: _shares(store, task)[indices] for task in wanted}
         self._decoded = self._decode() if self._decoded_bytes() <= KEEP_DECODED_BYTES else None
 
     def __len__(self) -> int:
@@ -85,6 +92,7 @@ class Batches:
             labels={name: torch.from_numpy(values[positions]) for name, values in self._labels.items()},
             audio=self._audio(positions, longest) if "audio" in self._modalities else None,
             video=self._video(positions, longest) if "video" in self._modalities else None,
+            soft={name: torch.from_numpy(shares[positions]) for name, shares in self._soft.items()},
         )
 
     def _audio(self, positions: NDArray[np.int64], longest: int) -> Tensor:
@@ -168,6 +176,17 @@ def _labels(store: Store, task: Task) -> NDArray[np.int64]:
     if (strange := column.notna() & indices.isna()).any():
         raise CorpusError(f"{store.path}: {task.name} '{column[strange].iloc[0]}' is none of {', '.join(task.classes)}")
     return np.asarray(indices.fillna(MISSING), dtype=np.int64)
+
+
+def _shares(store: Store, task: Task) -> NDArray[np.float32]:
+    """Return the share of each class among the votes, ``(N, C)``; of the label where nobody voted; else NaN."""
+    hard = _labels(store, task)
+    found = np.full((len(hard), len(task.classes)), np.nan, np.float32)
+    found[hard != MISSING] = np.eye(len(task.classes), dtype=np.float32)[hard[hard != MISSING]]
+    for row, votes in enumerate(store.table["votes"]):
+        if (counted := shares(votes, task.name, task.classes)) is not None:
+            found[row] = counted
+    return found
 
 
 def _numbers(store: Store, label: str) -> NDArray[Any]:
