@@ -38,8 +38,8 @@ class Batch:
         num_frames: length of each utterance in frames of 40 ms, ``(N,)`` int64, at least 1, at most M.
         labels: task name -> ``(N,)``; int64 class indices with -1 where the label is missing, or float32 values with
             NaN where it is missing.
-        soft: task name -> share of each class among its annotators ``(N, C)``, NaN where nobody said; where it is there,
-            a task is trained on it and not on ``labels``.
+        soft: task name -> share of each class among its annotators ``(N, C)``, NaN where nobody said; with it
+            a task is not trained on its ``labels``.
         audio: samples in -1..1, ``(N, M * 640)`` float32, zeros after the end; None if the modality is not used.
         video: pixels in 0..255, ``(N, M, 3, H, W)`` uint8, zeros after the end; None if the modality is not used.
     """

@@ -108,8 +108,8 @@ class Diagnostics:
             return {}
         row = self._per_task("largest_weight", self._largest)
         if len(self._tasks) > 1:
-            # The rounding of equal weights may give a little more than 1.
-            row["weight/entropy"] = min(1.0, self._entropy.item() / (self._steps * math.log(len(self._tasks))))
+            # Rounding may give equal weights a little more than 1; in this order NaN stays NaN.
+            row["weight/entropy"] = min(self._entropy.item() / (self._steps * math.log(len(self._tasks))), 1.0)
         return row
 
     def _gradient_row(self) -> dict[str, float]:
