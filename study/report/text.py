@@ -1,10 +1,11 @@
 """A comparison in plain words and short tables; numbers become strings here and nowhere else."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from study.analysis.comparison import Comparison
+from study.analysis.front import MOST_SENTENCES
 from study.analysis.statistics import ALPHA
 
 NOTHING = "-"
@@ -141,14 +142,23 @@ def static_lines(comparison: Comparison) -> list[str]:
         )
     else:
         line += f"; no static arm has a lower one on the {comparison.split} split"
-    told = [line + "."]
-    for row in static.to_best.to_dict("records"):
-        if math.isfinite(row["low"]):
-            label = comparison.labels[row["arm"]]
-            told.append(
-                f"{label} against {best}: {row['mean']:+.3f} "
-                f"({row['low']:+.3f} to {row['high']:+.3f}), {_standing(row)}."
-            )
+    return [line + ".", *_standings(comparison, best, static.to_best.to_dict("records"))]
+
+
+def _standings(comparison: Comparison, best: str, rows: Sequence[Mapping[Any, Any]]) -> list[str]:
+    """Say how each dynamic arm stands to the grid; of many, one line names those that do not differ from it."""
+    known = [row for row in rows if math.isfinite(row["low"])]
+    many = len(known) > MOST_SENTENCES
+    alike = [row for row in known if many and row["t_holm_p"] > ALPHA]
+    told = [
+        f"{comparison.labels[row['arm']]} against {best}: {row['mean']:+.3f} "
+        f"({row['low']:+.3f} to {row['high']:+.3f}), {_standing(row)}."
+        for row in known
+        if not many or row["t_holm_p"] <= ALPHA
+    ]
+    if alike:
+        names = ", ".join(f"{comparison.labels[row['arm']]} ({row['mean']:+.3f})" for row in alike)
+        told.append(f"No difference from {best} beyond the noise: {names}.")
     return told
 
 

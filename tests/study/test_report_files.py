@@ -154,3 +154,12 @@ def test_a_report_of_whatever_has_finished_can_be_written(simulated, tmp_path, a
     assert len(rows) >= len(arms)
     assert len(rows[0]) == len(columns)
     assert "## Diagnosis" in text
+
+
+def test_of_many_arms_those_that_do_not_differ_from_the_grid_share_a_line(simulate):
+    dynamic = ("softmax", "uncertainty", "gradnorm", "dwa", "famo", "mgda")
+    lines = summary_lines(compare(simulate(dynamic=dynamic, effects={"gradnorm": -0.3, "mgda": 0.3})))
+    (alike,) = [line for line in lines if line.startswith("No difference from static") and "(" in line]
+    assert {name for name in dynamic if f"{name} (" in alike} == set(dynamic) - {"gradnorm", "mgda"}
+    (better,) = [line for line in lines if line.startswith("gradnorm against static")]
+    assert better.endswith("better than the tuned static weights.")
