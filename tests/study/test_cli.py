@@ -264,7 +264,14 @@ MISTAKES = {
         "arms=[{strategy: static, options: {weights: [0.5, 0.6]}}]",
     ): r"strategy 'static': .*1\.1",
     ("plan", "weighting", "--set", "arms=[{strategy: static}]"): r"strategy 'static' needs the option 'weights'",
-    ("plan", "weighting", "--set", "arms=[strategy: softmax]"): r"control: unknown arm 'equal' \(known: softmax\)",
+    (
+        "plan",
+        "weighting",
+        "--set",
+        "control=nobody",
+        "--set",
+        "arms=[strategy: softmax]",
+    ): r"control: unknown arm 'nobody' \(known: softmax\)",
     (
         "plan",
         "weighting",
