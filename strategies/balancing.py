@@ -187,9 +187,7 @@ def gramian(gradients: Tensor) -> Array:
     100,000 parameters: a method that looks for the smallest one then follows noise.
     """
     total = gradients.new_zeros((len(gradients), len(gradients)), dtype=torch.float64)
-    for part in torch.split(
-        gradients, COLUMNS_AT_ONCE, dim=1
-    ):  # not all at once: a copy is twice as large as the gradients
+    for part in torch.split(gradients, COLUMNS_AT_ONCE, dim=1):  # a copy of all would be twice as large as they are
         double = part.double()
         total += double @ double.T
     return host(total)

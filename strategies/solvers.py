@@ -9,7 +9,6 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq, nnls
 
 Array = NDArray[np.float64]
 
@@ -136,6 +135,8 @@ def conflict_averse_weights(gramian: Array, radius: float) -> Array:
         shift = np.eye(num_tasks) + tau / radius * np.outer(np.ones(num_tasks), mean)
         return smallest_combination(shift @ gramian @ shift.T)
 
+    from scipy.optimize import brentq  # here, because methods without it start half a second sooner
+
     def slope(tau: float) -> float:
         return tau - length(gramian, weights(tau))
 
@@ -158,4 +159,6 @@ def simplex_projection(point: Array) -> Array:
 
 
 def _non_negative_least_squares(matrix: Array, target: Array) -> Array:
+    from scipy.optimize import nnls
+
     return cast(Array, nnls(matrix, target)[0])

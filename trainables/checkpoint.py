@@ -1,4 +1,8 @@
-"""Checkpoints on disk: written whole or not at all, read without running code."""
+"""Checkpoints on disk: written whole or not at all, read without running code.
+
+A strategy whose state is an object of another package may unpickle that object itself, as ``strategies.torchjd`` does:
+resume such a trial from checkpoints of your own only.
+"""
 
 import io
 import os

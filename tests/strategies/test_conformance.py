@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import strategies
@@ -67,6 +69,16 @@ def test_gradients_may_be_balanced_at_the_other_place(name, check):
 @pytest.mark.parametrize("options", [{"alpha": 0.0}, {"initial_loss": "chance", "learning_rate": None}], ids=str)
 def test_gradnorm_keeps_the_contract_with_other_options(options, check):
     check(factory(GradNorm, **options))
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [(name, check) for name in strategies.names() for check in CLAIMS if applies(check, strategies.load(name))],
+)
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_what_a_method_claims_holds_for_any_gradients_and_losses(name, check, seed):
+    check(factory(strategies.load(name)), seeds=[seed])
 
 
 class Mean(Strategy):
