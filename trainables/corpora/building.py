@@ -15,14 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from trainables.corpora.decoding import Media
+from trainables.corpora.decoding import Media, bytes_of
 from trainables.inputs import SAMPLES_PER_FRAME
 
 JOURNAL = "journal.jsonl"
 LOCK = "lock"
+PARTS = "parts"
+"""Folder of what is decoded and not yet appended; of no worth once its process has ended."""
 _READ = 2**22
 _PAUSE_S = 0.2
 
@@ -37,11 +36,15 @@ class Building:
         kept: for each utterance that is in the arrays its row in the table and its place, and how its face was cut
             if that was looked for.
         skipped: for each that cannot be used its name and the problem.
+        parts: an empty folder for what is not yet appended.
         digest: SHA-256 of the content of the arrays, utterance by utterance, sound before pictures.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.parts = folder / PARTS
+        shutil.rmtree(self.parts, ignore_errors=True)
+        self.parts.mkdir()
         self.kept: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
         self.digest = hashlib.sha256()
@@ -60,7 +63,7 @@ class Building:
 
     def append(self, row: int, utterance: str, media: Media) -> None:
         """Add one utterance, the next row of the table; it is in the journal when this returns."""
-        sound, pictures = _bytes(media.audio), _bytes(media.frames)
+        sound, pictures = bytes_of(media.audio), bytes_of(media.frames)
         self._sound.write(sound)
         self._pictures.write(pictures)
         self._sound.flush()
@@ -162,10 +165,6 @@ def _same_file(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _bytes(values: NDArray[Any] | None) -> bytes:
-    return b"" if values is None else np.ascontiguousarray(values).tobytes()
 
 
 def _opened_at(path: Path, end: int) -> Any:  # noqa: ANN401  (a file open for writing bytes)

@@ -1,9 +1,14 @@
 """Decoding the media of many utterances with all cores, in order, with bounded memory."""
 
 import contextlib
+import io
+import math
+import os
 import signal
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +27,8 @@ FEW = 64
 """Corpora with fewer utterances are decoded in this process: starting others takes longer."""
 BYTES_AHEAD = 64 * 2**20
 """Of what is decoded and not yet taken; more only where every process holds one utterance and that is already more."""
+BYTES_LAID = 256 * 2**20
+"""The same for what lies in files, which is most often far less: how long an utterance is turns out when it is read."""
 _CHUNK = 8
 """Most utterances that are handed to a process at a time."""
 _AHEAD = 4
@@ -84,15 +91,49 @@ def _pictures(
 
 
 def decoded(
-    corpus: Corpus, root: Path, settings: InputSettings, utterances: Sequence[Utterance], workers: int | None
+    corpus: Corpus,
+    root: Path,
+    settings: InputSettings,
+    utterances: Sequence[Utterance],
+    workers: int | None,
+    parts: Path,
 ) -> Generator[Media, None, None]:
-    """Yield the media of every utterance in order.
+    """Yield the media of every utterance in order; its arrays hold only until the next one is asked for.
+
+    Args:
+        corpus: what they are utterances of.
+        root: its folder.
+        settings: what is done to every utterance.
+        utterances: rows of its table.
+        workers: processes; None takes as many as there are CPUs.
+        parts: an empty folder. The processes lay what they decode into files there, again and again into the same few,
+            which stay in memory: cheaper than sending it through a pipe.
 
     Raises:
         CorpusError: one of the processes was killed.
+        OSError: a file in ``parts`` cannot be written.
     """
+    decode_one = _Decode(corpus, root, settings)
+    count = _count(utterances, workers)
+    if count == 1:
+        yield from map(decode_one, utterances)
+        return
     size = settings.max_frames * (2 * SAMPLES_PER_FRAME + 3 * settings.frame_size**2)
-    return each(_Decode(corpus, root, settings), utterances, workers, size=size)
+    chunk, ahead = _portions(count, size, BYTES_LAID)
+    free = deque(_Part(parts / str(number)) for number in range(ahead + 1))  # one more is being taken
+    with _pool(count) as pool:
+        used = deque[_Part]()
+
+        def begin(some: Sequence[Utterance]) -> "Future[list[_Laid]]":
+            used.append(free.popleft())
+            return pool.submit(_lay_down, decode_one, some, used[-1].path)
+
+        tasks = (begin(some) for some in _in_chunks(utterances, chunk))
+        with contextlib.closing(in_turn(tasks, ahead)) as taken:
+            for laid in taken:
+                part = used.popleft()
+                yield from part.media(laid)
+                free.append(part)
 
 
 @dataclass(frozen=True)
@@ -103,6 +144,67 @@ class _Decode:
 
     def __call__(self, utterance: Utterance) -> Media:
         return decode(self.corpus, self.root, self.settings, utterance)
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """The media of one utterance without its arrays, and what of them lies in a file: samples, shape of the frames."""
+
+    media: Media
+    samples: int | None
+    shape: tuple[int, ...] | None
+
+
+def _lay_down(decode_one: _Decode, utterances: Sequence[Utterance], path: Path) -> list[_Laid]:
+    """Decode some utterances and lay their arrays one after the other over whatever a file holds."""
+    laid = []
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "wb", buffering=0) as file:
+        for utterance in utterances:
+            media = decode_one(utterance)
+            for values in (media.audio, media.frames):
+                write_all(file, bytes_of(values))
+            samples = None if media.audio is None else len(media.audio)
+            shape = None if media.frames is None else media.frames.shape
+            laid.append(_Laid(replace(media, audio=None, frames=None), samples, shape))
+    return laid
+
+
+class _Part:
+    """A file that one process lays arrays into and another takes them from, as often as wanted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._content: NDArray[np.uint8] = np.zeros(0, np.uint8)
+
+    def media(self, laid: Sequence[_Laid]) -> Generator[Media, None, None]:
+        """Yield media with their arrays, views of the mapped file."""
+        place = 0
+
+        def take(size: int) -> NDArray[np.uint8]:
+            nonlocal place
+            place += size
+            return self._content[place - size : place]
+
+        if self.path.stat().st_size != len(self._content):
+            self._content = np.memmap(self.path, np.uint8, mode="r")
+        for each_laid in laid:
+            samples, shape = each_laid.samples, each_laid.shape
+            audio = None if samples is None else take(2 * samples).view(np.int16)
+            frames = None if shape is None else take(math.prod(shape)).reshape(shape)
+            yield replace(each_laid.media, audio=audio, frames=frames)
+
+
+def bytes_of(values: NDArray[Any] | None) -> memoryview:
+    """Return the content of an array in C order, without a copy where it lies so."""
+    if values is None or not values.size:  # what is empty cannot be cast
+        return memoryview(b"")
+    return memoryview(np.ascontiguousarray(values).reshape(-1)).cast("B")
+
+
+def write_all(file: io.RawIOBase, content: memoryview) -> None:
+    """Write the whole content; a raw file may take less at a time."""
+    while content:
+        content = content[file.write(content) :]
 
 
 def each(
@@ -123,21 +225,26 @@ def each(
     Raises:
         CorpusError: one of the processes was killed.
     """
-    count = workers or cpu_count()
-    if count == 1 or len(utterances) < FEW:
+    count = _count(utterances, workers)
+    if count == 1:
         yield from map(function, utterances)
         return
     chunk, ahead = _portions(count, size)
-    chunks = (utterances[start : start + chunk] for start in range(0, len(utterances), chunk))
+    with _pool(count) as pool:
+        tasks = (pool.submit(_all, function, some) for some in _in_chunks(utterances, chunk))
+        with contextlib.closing(in_turn(tasks, ahead)) as taken:
+            for results in taken:
+                yield from results
+
+
+@contextlib.contextmanager
+def _pool(count: int) -> Iterator[ProcessPoolExecutor]:
     # Its processes do not run the caller's main module again, which a notebook or a script without a guard needs.
     # Ctrl-C reaches them too: what becomes of their work is for this process to say.
     quiet = (signal.SIGINT, signal.SIG_IGN)
     pool = ProcessPoolExecutor(count, env=_ENVIRONMENT, initializer=signal.signal, initargs=quiet)
-    tasks = (pool.submit(_all, function, part) for part in chunks)
     try:
-        with contextlib.closing(in_turn(tasks, ahead)) as taken:
-            for results in taken:
-                yield from results
+        yield pool
     except TerminatedWorkerError as failure:
         raise CorpusError(
             "a process that decodes media was killed, as the system does when memory runs out; "
@@ -147,15 +254,23 @@ def each(
         pool.shutdown(wait=True)  # for the few that are under way: killing it takes its manager by surprise
 
 
-def _portions(processes: int, size: int) -> tuple[int, int]:
+def _in_chunks(utterances: Sequence[Utterance], chunk: int) -> Iterator[Sequence[Utterance]]:
+    return (utterances[start : start + chunk] for start in range(0, len(utterances), chunk))
+
+
+def _count(utterances: Sequence[Utterance], workers: int | None) -> int:
+    return 1 if len(utterances) < FEW else workers or int(cpu_count())
+
+
+def _portions(processes: int, size: int, most: int = BYTES_AHEAD) -> tuple[int, int]:
     """Return the utterances of a chunk, and how many chunks may be under way or wait to be taken.
 
     >>> _portions(2, 0), _portions(2, 4_000_000), _portions(16, 40_000_000)
     ((8, 8), (4, 4), (1, 17))
     """
-    share = BYTES_AHEAD // (2 * processes)
+    share = most // (2 * processes)
     chunk = max(1, min(_CHUNK, share // max(size, 1)))
-    ahead = min(_AHEAD * processes, BYTES_AHEAD // max(1, chunk * size))
+    ahead = min(_AHEAD * processes, most // max(1, chunk * size))
     return chunk, max(processes + 1, ahead)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from trainables.corpora.base import Corpus, read_table
-from trainables.corpora.building import JOURNAL, LOCK, Building, is_free, locked
+from trainables.corpora.building import JOURNAL, LOCK, PARTS, Building, is_free, locked
 from trainables.corpora.decoding import decoded
 from trainables.corpora.faces import DETECTED, detector_name
 from trainables.corpora.folders import reading
@@ -144,6 +144,7 @@ def _remove_stale(cache: Path, keep: Path) -> None:
 def _put_in_place(building: Path, path: Path) -> None:
     """Give a complete store its name, unless another machine was quicker."""
     (building / JOURNAL).unlink()
+    shutil.rmtree(building / PARTS)
     with contextlib.suppress(FileExistsError, OSError):
         building.rename(path)
     if not path.is_dir():
@@ -215,7 +216,10 @@ def _write_arrays(
     utterances = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
     arrays = Building(folder)
     left = utterances[arrays.done :]
-    with contextlib.closing(arrays), contextlib.closing(decoded(corpus, root, settings, left, workers)) as media:
+    with (
+        contextlib.closing(arrays),
+        contextlib.closing(decoded(corpus, root, settings, left, workers, arrays.parts)) as media,
+    ):
         for utterance, found in zip(left, media, strict=True):
             arrays.append(arrays.done, str(utterance["utterance"]), found)
             if progress is not None:

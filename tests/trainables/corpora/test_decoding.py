@@ -12,9 +12,9 @@ import pytest
 
 from trainables import corpora
 from trainables.ahead import in_turn
-from trainables.corpora.decoding import BYTES_AHEAD, FEW, _Decode, _portions, each
+from trainables.corpora.decoding import BYTES_AHEAD, FEW, _Decode, _portions, decoded, each
 from trainables.errors import CorpusError
-from trainables.inputs import InputSettings
+from trainables.inputs import SAMPLES_PER_FRAME, InputSettings
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -76,6 +76,28 @@ def test_processes_that_are_killed_are_told_in_one_line_and_none_is_left():
     assert next(results) == 0
     assert len(decoders()) == 2
     results.close()
+    assert not decoders()
+
+
+def test_processes_lay_what_they_decode_into_a_few_files_and_it_is_what_one_process_decodes(tmp_path):
+    corpus = corpora.create("synthetic", num_speakers=8, utterances_per_speaker=12)
+    utterances = [*corpus.read(Path()).to_dict("records")]
+    settings = InputSettings(0.5, 9)  # an odd size: sound begins at odd bytes
+    assert len(utterances) >= FEW
+    laid = decoded(corpus, Path(), settings, utterances, 2, tmp_path)
+    for alone, media in zip(decoded(corpus, Path(), settings, utterances, 1, tmp_path), laid, strict=True):
+        assert np.array_equal(media.audio, alone.audio)
+        assert np.array_equal(media.frames, alone.frames)
+        assert media.problem is None
+    _, ahead = _portions(2, settings.max_frames * (2 * SAMPLES_PER_FRAME + 3 * 81))
+    assert 2 <= len([*tmp_path.iterdir()]) <= ahead + 1
+
+
+def test_a_process_that_cannot_lay_down_what_it_decoded_says_so(tmp_path):
+    corpus = corpora.create("synthetic", num_speakers=8, utterances_per_speaker=12)
+    utterances = [*corpus.read(Path()).to_dict("records")]
+    with pytest.raises(FileNotFoundError):
+        next(decoded(corpus, Path(), InputSettings(0.5, 8), utterances, 2, tmp_path / "gone"))
     assert not decoders()
 
 
