@@ -15,6 +15,7 @@ from trainables.inputs import FRAME_RATE
 from trainables.networks.base import Network
 from trainables.networks.fft_conv import FFTConv1d
 from trainables.networks.registry import create, load
+from trainables.networks.shapes import without_memory
 from trainables.tasks import Task
 
 TASKS = (Task("emotion", ("neutral", "anger", "happiness", "sadness")), Task("gender", ("female", "male")))
@@ -83,7 +84,7 @@ def count_parameters(name: str, preset: str) -> int:
     Raises:
         NetworkError: there is no such network or preset.
     """
-    with torch.device("meta"):
+    with without_memory():
         return num_parameters(create(name, preset=preset, modalities=load(name).modalities, tasks=TASKS))
 
 
