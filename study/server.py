@@ -29,6 +29,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -84,24 +85,26 @@ class Server:
         return [pid for pid in _own_processes() if _has_mark(pid, self.mark)]
 
 
-def start(home: Path, port: int = PORT, *, timeout_s: float = START_S) -> Server:
+def start(home: Path, port: int = PORT, *, database: str | None = None, timeout_s: float = START_S) -> Server:
     """Start the server for a study home, unless it runs already; it goes on when this process and its terminal end.
 
     Args:
         home: folder of all studies; made if need be.
         port: on the loopback address.
+        database: address of the database that keeps the runs; by default the one that ``BACKEND`` names, or SQLite.
         timeout_s: most seconds until it answers.
 
     Raises:
-        StudyError: it runs for another home or port, the port is taken, or it does not come up.
+        StudyError: it runs for another home, port or database, the port is taken, or it does not come up.
     """
     _require_linux()
+    given = database or os.environ.get(BACKEND)
     with _held():
         running = find()
         if running is not None and running.processes():
-            _refuse_other(running, home, port)
+            _refuse_other(running, home, port, given)
         else:
-            running = _start(home, port)
+            running = _start(home, port, given)
         try:
             _await_answer(running, timeout_s)
         except StudyError:
@@ -110,6 +113,20 @@ def start(home: Path, port: int = PORT, *, timeout_s: float = START_S) -> Server
             raise
         _write_environment(running)
         return running
+
+
+def refuse_secret(database: str) -> None:
+    """Refuse the address of a database that was given as an argument, which every user of the machine can see.
+
+    Raises:
+        StudyError: there is a password or a key in it.
+    """
+    parts = urllib.parse.urlsplit(database)
+    if parts.password is not None or redacted(f"?{parts.query}") != f"?{parts.query}":
+        raise StudyError(
+            f"--database {redacted(database)}: every user of this machine sees the password in an argument: "
+            f"set {BACKEND} to the address instead, or leave the password in ~/.pgpass"
+        )
 
 
 def stop() -> bool:
@@ -139,10 +156,9 @@ def answers(server: Server) -> bool:
     return _status(f"{server.uri}/health") == 200
 
 
-def _start(home: Path, port: int) -> Server:
+def _start(home: Path, port: int, given: str | None) -> Server:
     _refuse_taken(port)
     home.mkdir(parents=True, exist_ok=True)
-    given = os.environ.get(BACKEND)
     backend = given or f"sqlite:///{home / 'mlflow.db'}"
     server = Server(secrets.token_hex(16), port, str(home), redacted(backend))
     environment = _server_environment(server, backend)
@@ -314,11 +330,12 @@ def _has_mark(pid: int, mark: str) -> bool:
         return False
 
 
-def _refuse_other(running: Server, home: Path, port: int) -> None:
+def _refuse_other(running: Server, home: Path, port: int, given: str | None) -> None:
+    end = "end it with `study head stop`"
     if running.home != str(home) or running.port != port:
-        raise StudyError(
-            f"the MLflow server of {running.home} runs already, at port {running.port}: end it with `study head stop`"
-        )
+        raise StudyError(f"the MLflow server of {running.home} runs already, at port {running.port}: {end}")
+    if given is not None and running.backend != redacted(given):
+        raise StudyError(f"the MLflow server of {running.home} runs already, with {running.backend}: {end}")
 
 
 def _refuse_taken(port: int) -> None:

@@ -82,14 +82,19 @@ def _reasons(file: ClusterFile) -> list[str]:
     reasons = []
     if file.provider == "local" and not _is_first_autoscaler(file):
         reasons.append("the second autoscaler starts one worker: RAY_enable_autoscaler_v2=0 before `ray start --head`")
-    if file.provider == "aws" and "boto3" not in str(file.content.get("head_setup_commands")):
-        reasons.append("the head cannot start machines: pip install boto3 in head_setup_commands")
+    if file.provider == "aws" and not _installs_boto3(file):
+        reasons.append("the head cannot start machines: install the project with [cluster], which brings boto3")
     if file.provider == "local":
         reasons.append("a wrong address or ssh key, or the machine is off (`ray monitor` shows what failed)")
     else:
         reasons.append("still starting, or the provider has none to give (`ray monitor` shows it)")
     reasons.append("another token in its ~/.ray/auth_token: list it in file_mounts and `ray up` again")
     return reasons
+
+
+def _installs_boto3(file: ClusterFile) -> bool:
+    commands = f"{file.content.get('setup_commands')} {file.content.get('head_setup_commands')}"
+    return "boto3" in commands or "[cluster]" in commands
 
 
 def _is_first_autoscaler(file: ClusterFile) -> bool:

@@ -189,7 +189,7 @@ def _images(file: ClusterFile) -> Finding:
 
 def _aws_credentials() -> Finding:
     if find_spec("boto3") is None:
-        return Finding("credentials", False, "boto3 is missing: pip install boto3, here and in head_setup_commands")
+        return Finding("credentials", False, "boto3 is missing: pip install boto3")
     import botocore.exceptions
     import botocore.session
 

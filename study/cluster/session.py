@@ -160,7 +160,7 @@ def outcome_of(folder: StudyFolder, over: follow.Event) -> Outcome:
     if folder.lock.is_file():
         results = records.load_results(folder)
         comparison = compare(results) if results.is_comparable else None
-    report = folder.report / "report.md"
+    report = folder.report / "report.html"
     return Outcome(
         folder,
         comparison,

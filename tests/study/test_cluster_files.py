@@ -1,4 +1,6 @@
 import json
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,22 @@ def test_shipped_clusters_ask_for_the_token_and_show_no_dashboard(name):
     assert "--include-dashboard=false" in head
     assert "study head start" in head
     assert "0.0.0.0" not in head
+
+
+INSTALLS = re.compile(r"pip install (?:-q )?-c (\S+)/constraints\.txt -e '?\1'?\[cluster\]'")
+
+
+@pytest.mark.parametrize("name", [*SHIPPED, "clusters/kuberay.yaml"])
+def test_every_machine_gets_the_project_with_what_the_tracking_server_needs(name):
+    text = (REPOSITORY / name).read_text()
+    if name in SHIPPED:
+        text = "\n".join(yaml.safe_load(text)["setup_commands"])
+    assert len(INSTALLS.findall(text)) == 1
+
+
+def test_the_extra_of_the_cluster_files_brings_what_the_head_needs():
+    extra = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]["cluster"]
+    assert {re.split("[<>=]", each)[0] for each in extra} >= {"mlflow[auth]", "boto3", "psycopg[binary]"}
 
 
 def test_machines_of_ones_own_are_started_by_the_first_autoscaler():

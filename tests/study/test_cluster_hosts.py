@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -76,7 +77,7 @@ def said(places):
         [*command, str(result), str(places / "tiny.yaml"), str(places / "plugins")],
         capture_output=True,
         text=True,
-        timeout=540,
+        timeout=1500,  # three minutes on a quiet machine
         check=False,
     )
     assert result.exists(), done.stdout + done.stderr
@@ -84,7 +85,7 @@ def said(places):
     return json.loads(result.read_text())
 
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1600)]
 
 
 def _metrics(home):
@@ -106,6 +107,16 @@ def _metrics(home):
 def test_a_cluster_that_is_not_up_is_one_line(said):
     assert said["not up"]["code"] == 1
     assert "BAD  head: cluster weighting-study is not up: ray up cluster.yaml" in said["not up"]["text"]
+
+
+def test_a_machine_with_another_version_is_named_with_the_remedy(said):
+    told = r"BAD  versions: node host3 \(10.77.0.13\) has weighting-study 0.0.9, here it is \S+: run `ray up` again"
+    assert said["check another version"]["code"] == 1
+    assert re.search(told, said["check another version"]["text"])
+    assert said["run on another version"]["code"] == 1
+    assert re.search(told, said["run on another version"]["text"])
+    assert "nothing was started" in said["run on another version"]["text"]
+    assert said["check"]["code"] == 0, said["check"]["text"]
 
 
 def test_ctrl_c_on_the_laptop_leaves_the_study_to_itself(said):

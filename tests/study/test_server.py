@@ -1,12 +1,15 @@
 """The tracking server of a cluster's head: one server, behind a password, with no secret anywhere it can be read."""
 
 import base64
+import contextlib
+import importlib.util
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -18,6 +21,8 @@ pytest.importorskip("flask_wtf", reason="mlflow[auth] is not installed")
 from study import server, tracking
 from study.cli import main_with
 from study.errors import StudyError
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
 def free_port() -> int:
@@ -155,6 +160,59 @@ def test_a_process_with_another_mark_is_left_alone(user):
         assert stranger.poll() is None
     finally:
         stranger.communicate(b"\n")
+
+
+@pytest.mark.parametrize("secret", ["ann:hunter2@127.0.0.1/x", "127.0.0.1/x?password=hunter2"])
+def test_a_password_in_an_argument_is_refused_and_not_repeated(capsys, secret):
+    with pytest.raises(SystemExit, match="2"):
+        main_with(["head", "start", "--database", f"postgresql+psycopg://{secret}"])
+    said = capsys.readouterr().err
+    assert "set STUDY_BACKEND_STORE_URI to the address instead" in said
+    assert "hunter2" not in said
+
+
+@pytest.fixture
+def postgresql():
+    """The address of a PostgreSQL server of our own; another user has to reach its folder, which is not below ours."""
+    specification = importlib.util.spec_from_file_location("mlflow_writer", REPOSITORY / "benchmarks/mlflow_writer.py")
+    benchmark = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(benchmark)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        try:
+            address = stack.enter_context(benchmark.postgresql(Path(folder)))
+        except SystemExit as reason:
+            pytest.skip(str(reason))
+        yield address
+
+
+@pytest.mark.cluster
+def test_runs_are_kept_in_postgresql_and_another_database_is_refused(monkeypatch, tmp_path, postgresql, capsys):
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    import sqlalchemy
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    home, port = tmp_path / "studies", free_port()
+    start = ["head", "start", "--home", str(home), "--port", str(port)]
+    try:
+        with pytest.raises(SystemExit, match="0"):
+            main_with([*start, "--database", postgresql])
+        with pytest.raises(SystemExit, match="2"):
+            main_with([*start, "--database", "sqlite:////elsewhere.db"])
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        run = client.create_run(client.create_experiment("kept")).info.run_id
+        client.log_metric(run, "loss", 0.5)
+    finally:
+        server.stop()
+    told = capsys.readouterr().err
+    assert "runs are kept in postgresql+psycopg://***@127.0.0.1" in told
+    assert f"the MLflow server of {home} runs already, with postgresql+psycopg://***@" in told
+    assert not list(tmp_path.rglob("mlflow.db"))
+    engine = sqlalchemy.create_engine(postgresql)
+    with engine.connect() as connection:
+        assert connection.execute(sqlalchemy.text("SELECT run_uuid, value FROM metrics")).all() == [(run, 0.5)]
+    engine.dispose()
 
 
 def test_a_server_that_ends_says_why_in_one_line(monkeypatch, tmp_path):

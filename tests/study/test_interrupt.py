@@ -1,0 +1,116 @@
+"""Ctrl-C and SIGTERM end a run in the same order in every phase, also where a shell has set SIGINT to be ignored."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from study import cli, interrupt
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+STUDY = [
+    *("--set", "corpus.options={num_speakers: 12, utterances_per_speaker: 8}"),
+    *("--set", "arms=[{strategy: equal}]"),
+    *("--set", "seeds=1"),
+]
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+
+
+@pytest.fixture
+def handlers(monkeypatch):
+    """Put the handlers of this process back afterwards."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    with interrupt.kept():
+        yield
+
+
+@SIGNALS
+def test_either_signal_is_an_interruption(handlers, number):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a script
+    interrupt.heed()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
+
+
+def test_a_termination_goes_where_ctrl_c_goes_at_that_moment(handlers):
+    told = []
+    interrupt.heed()
+    signal.signal(signal.SIGINT, lambda number, frame: told.append(number))
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert told == [signal.SIGINT]
+
+
+def test_handlers_that_somebody_leaves_behind_are_replaced(handlers):
+    interrupt.heed()
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with interrupt.kept():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_an_interruption_that_python_drops_comes_again(handlers):
+    class Falling:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)  # where the interruption is raised, and dropped
+
+    interrupt.heed()
+    Falling()
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(30)
+
+
+OUT_OF_A_TEXT = """
+import os, sys
+from study import interrupt
+interrupt.heed()
+try:
+    exec("os.kill(os.getpid(), 15); [None for _ in range(10**9)]")
+except KeyboardInterrupt:
+    interrupt.heard()
+    sys.exit(130)
+"""
+
+
+def test_the_exit_code_is_ours_where_an_interruption_came_out_of_a_text(tmp_path):
+    (tmp_path / "text.py").write_text(OUT_OF_A_TEXT)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "text"]  # as ``python -m study.cli``
+    assert subprocess.run(command, cwd=tmp_path, env=environment, check=False, timeout=60).returncode == 130
+
+
+def test_a_second_interruption_while_the_first_is_told_is_no_traceback(handlers, monkeypatch):
+    def told(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main_with", told)
+    with pytest.raises(SystemExit, match="130"):
+        cli.main()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [("1 of 1 trials to run", signal.SIGINT), ("comparing and writing the report", signal.SIGTERM)],
+    ids=["Ray starts", "a report is written"],
+)
+def test_a_run_in_the_background_of_a_script_ends_in_order(tmp_path, phase, number):
+    script = f'trap "" INT; exec {sys.executable} -m study.cli run weighting "$@" 2>said'
+    command = ["sh", "-c", script, "sh", *STUDY, "--set", "training.epochs=1", "--home", str(tmp_path)]
+    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, start_new_session=True)
+    said = tmp_path / "said"
+    while not (said.exists() and phase in said.read_text()):
+        assert process.poll() is None, said.read_text()
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(60) == 130, said.read_text()
+    assert said.read_text().splitlines()[-1] == (
+        "study: interrupted; what was finished is kept, and the same command goes on"
+    )
