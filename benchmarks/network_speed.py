@@ -10,11 +10,14 @@ step is forward, backward, clipping and Adam. The fast network is measured befor
 step counts; on a CPU the plain one takes one step, after one on clips of 0.4 s that warms it up.
 
 ``--precision``, ``--channels-last`` and ``--compile`` are for this project's network; the plain one stays as published,
-in float32. With ``--threads 1`` the time is that of the process, which leaves out what other processes take.
+in float32. So is ``--allocator``: ``study`` keeps memory as the processes of a study do (``study.runner.ALLOCATOR``),
+``default`` as glibc does by itself. With ``--threads 1`` the time is that of the process, which leaves out what other
+processes take.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -26,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from study.runner import ALLOCATOR
 from trainables import networks
 from trainables.batch import Batch
 from trainables.inputs import FRAME_RATE, SAMPLES_PER_FRAME
@@ -159,17 +163,18 @@ def check(arguments: argparse.Namespace) -> float:
     return max(float((outputs["fast"][task] - outputs["plain"][task]).abs().max()) for task in outputs["fast"])
 
 
-def run(which: str) -> dict[str, Any]:
+def run(which: str, allocator: str) -> dict[str, Any]:
     """Measure a network in a process of its own."""
     command = [sys.executable, __file__, *sys.argv[1:], "--measure", which]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    environment = {**os.environ, **(ALLOCATOR if which == "fast" and allocator == "study" else {})}
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return dict(json.loads(result.stdout.splitlines()[-1]))
 
 
 def compare(arguments: argparse.Namespace) -> bool:
     """Print both networks and their ratio; return whether the target is met."""
     difference = check(arguments)
-    before, plain, after = (run(which) for which in ("fast", "plain", "fast"))
+    before, plain, after = (run(which, arguments.allocator) for which in ("fast", "plain", "fast"))
     seconds = sorted([*before["seconds"], *after["seconds"]])
     slow, peak = min(plain["seconds"]), max(before["peak_mb"], after["peak_mb"])
     ratio, memory, target = slow / seconds[0], peak / plain["peak_mb"], TARGETS[arguments.device]
@@ -194,6 +199,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--device", choices=tuple(TARGETS), default="cpu")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--allocator", choices=("study", "default"), default="study")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true", help="compile the picture network")
     parser.add_argument("--measure", choices=("fast", "plain"), help="measure one network and print JSON")

@@ -60,13 +60,13 @@ class Courier:
     Args:
         store: folder of the store; None if every machine makes a copy of its own from a URL.
         checkpoints: folder of the study's checkpoints; one folder for each trial.
-        trials: names of the study's trials.
+        trials: names of the study's trials; None where a search makes them up as it goes.
     """
 
-    def __init__(self, store: str | None, checkpoints: str, trials: Sequence[str]) -> None:
+    def __init__(self, store: str | None, checkpoints: str, trials: Sequence[str] | None) -> None:
         self._store = None if store is None else Path(store)
         self._checkpoints = Path(checkpoints)
-        self._trials = frozenset(trials)
+        self._trials = None if trials is None else frozenset(trials)
 
     def manifest(self) -> bytes:
         """Return the manifest of the store."""
@@ -108,9 +108,9 @@ class Courier:
         return self._store / name
 
     def _folder(self, trial: str) -> Path:
-        if trial not in self._trials:
+        if self._trials is not None and trial not in self._trials:
             raise FileNotFoundError(f"there is no trial {trial!r}")
-        return self._checkpoints / trial
+        return self._checkpoints / _plain(trial)
 
 
 def _plain(name: str) -> str:
@@ -120,17 +120,18 @@ def _plain(name: str) -> str:
 
 
 @contextmanager
-def couriers(store: str | None, checkpoints: Path, trials: Sequence[str]) -> Iterator[Address]:
+def couriers(store: str | None, checkpoints: Path, trials: Sequence[str] | None) -> Iterator[Address]:
     """Keep a courier on this machine, the driver's, and yield its address for trials.
 
     Args:
         store: folder of the store on this machine; None if it is named by a URL.
         checkpoints: folder of the study's checkpoints.
-        trials: names of the study's trials.
+        trials: names of the study's trials; None where a search makes them up as it goes.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"num_cpus": 0, "max_concurrency": _AT_A_TIME, "scheduling_strategy": here}
-    courier = ray.remote(Courier).options(**options).remote(store, str(checkpoints), list(trials))
+    named = None if trials is None else list(trials)
+    courier = ray.remote(Courier).options(**options).remote(store, str(checkpoints), named)
     token, secret = checkpoints / ".seen-by", os.urandom(16).hex()
     token.write_text(secret, encoding="utf-8")
     manifest = "" if store is None else hashlib.sha256((Path(store) / MANIFEST).read_bytes()).hexdigest()
@@ -177,11 +178,24 @@ def arranged(specification: TrialSpecification, address: Address | None) -> Iter
         if specification.folder is None or _reads(Path(address.token), address.secret):
             yield Place(specification, _nothing)
             return
-        folder = Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX + _owner(), dir=_scratch())))
+        every = Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX + _owner(), dir=_scratch())))
+        folder = every / _plain(specification.trial)
+        folder.mkdir()
         for name, content in ray.get(address.courier.kept.remote(specification.trial)).items():
             (folder / _plain(name)).write_bytes(content)
+        if specification.parent is not None:
+            _fetch_parent(specification.parent, every, address)
         upload = _Upload(address.courier, specification.trial, folder)
         yield Place(replace(specification, folder=str(folder)), upload)
+
+
+def _fetch_parent(parent: str, every: Path, address: Address) -> None:
+    """Copy the checkpoint that a trial begins from to where it lies on the driver's machine, beside the trial's own."""
+    trial, _, name = parent.partition("/")
+    content = ray.get(address.courier.kept.remote(trial)).get(name)
+    if content is not None:  # the trial tells what it lacks
+        (every / _plain(trial)).mkdir(exist_ok=True)
+        (every / trial / _plain(name)).write_bytes(content)
 
 
 def versions() -> dict[str, str]:

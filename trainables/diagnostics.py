@@ -78,6 +78,7 @@ class Diagnostics:
         self._probes: list[tuple[GradientProbe, Tensor]] = []
         self._largest: Tensor | None = None
         self._entropy: Tensor | None = None
+        self._total: Tensor | None = None
         self._steps = 0
 
     @contextmanager
@@ -94,9 +95,11 @@ class Diagnostics:
         entropy = torch.special.entr(share).sum().double()
         self._largest = share if self._largest is None else torch.fmax(self._largest, share)
         self._entropy = entropy if self._entropy is None else self._entropy + entropy
+        raw = weights.detach().to(torch.float64, copy=True)
+        self._total = raw if self._total is None else self._total + raw
         self._steps += 1
         if probe is not None:
-            self._probes.append((probe, weights.detach().double()))
+            self._probes.append((probe, raw))
 
     def row(self) -> dict[str, float]:
         """Return what an epoch's row says of weights and gradients; what is not a number is left out."""
@@ -104,9 +107,10 @@ class Diagnostics:
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def _weight_row(self) -> dict[str, float]:
-        if self._largest is None or self._entropy is None:
+        if self._largest is None or self._entropy is None or self._total is None:
             return {}
         row = self._per_task("largest_weight", self._largest)
+        row |= self._per_task("mean_weight", self._total / self._steps)
         if len(self._tasks) > 1:
             # Rounding may give equal weights a little more than 1; in this order NaN stays NaN.
             row["weight/entropy"] = min(self._entropy.item() / (self._steps * math.log(len(self._tasks))), 1.0)

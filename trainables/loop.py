@@ -69,6 +69,7 @@ class Learner:
 
     Attributes:
         class_weights: task -> weights ``(C,)`` of its classes, for the tasks that have any.
+        loss_scales: task -> factor of its loss, for the tasks that have any; the losses of an epoch are without it.
         step: optimizer steps taken so far.
         steps_per_epoch: steps that an epoch will have; where it is not told, a probe once an epoch does not take place.
     """
@@ -81,6 +82,7 @@ class Learner:
     settings: TrainingSettings
     device: torch.device
     class_weights: Mapping[str, Tensor] = field(default_factory=dict)
+    loss_scales: Mapping[str, float] = field(default_factory=dict)
     step: int = 0
     steps_per_epoch: int = 0
 
@@ -165,7 +167,10 @@ def train_epoch(learner: Learner, batches: Iterable[Batch]) -> EpochOutcome:
     learner.strategy.after_epoch(means.float().to(learner.device))
     learner.scheduler.step()
     return EpochOutcome(
-        losses={task.name: float(mean) for task, mean in zip(learner.tasks, means, strict=True)},
+        losses={
+            task.name: float(mean) / learner.loss_scales.get(task.name, 1.0)
+            for task, mean in zip(learner.tasks, means, strict=True)
+        },
         seconds=seconds,
         steps=steps,
         diagnostics=diagnostics.row(),
@@ -258,7 +263,11 @@ def _forward(learner: Learner, batch: Batch) -> tuple[Tensor, Tensor]:
         )
         for task in learner.tasks
     ]
-    return torch.stack(losses), features
+    scaled = [
+        loss * learner.loss_scales[task.name] if task.name in learner.loss_scales else loss
+        for task, loss in zip(learner.tasks, losses, strict=True)
+    ]
+    return torch.stack(scaled), features
 
 
 def _precision(learner: Learner) -> contextlib.AbstractContextManager[object]:

@@ -1,7 +1,8 @@
 """Metrics of a task whose K classes may be true at once, such as the emotions of CMU-MOSEI. Pure functions of arrays.
 
-Each class is a question of its own: a positive logit says yes (a probability above one half), and a metric of the task
-is the mean over classes. Labels are 1, 0 or NaN where nobody said; what nobody said does not count.
+Each class is a question of its own: a positive logit says yes (a probability above one half), or one above a threshold
+that was searched on validation; a metric of the task is the mean over classes. Labels are 1, 0 or NaN where nobody
+said; what nobody said does not count.
 """
 
 import math
@@ -14,6 +15,10 @@ Floats = NDArray[np.floating[Any]]
 
 METRICS = ("nll", "uar", "accuracy", "macro_f1", "baseline_accuracy")
 """Names of the metrics, see ``scores``."""
+SEARCHED = ("searched_uar", "searched_accuracy", "searched_macro_f1")
+"""Names of the metrics at thresholds that were searched on validation, see ``scores_at``."""
+CHANCES = np.arange(1, 20) / 20
+"""Thresholds that are tried, as in the released code of Dai et al. 2021: 0.05, 0.1, ... 0.95."""
 
 
 def scores(logits: Floats, labels: Floats) -> dict[str, float]:
@@ -48,6 +53,36 @@ def scores(logits: Floats, labels: Floats) -> dict[str, float]:
         "macro_f1": counts.macro_f1(said.sum(axis=0)),
         "baseline_accuracy": float((counts.negatives / told.sum(axis=0)).mean()),
     }
+
+
+def best_thresholds(logits: Floats, labels: Floats) -> NDArray[np.float32]:
+    """Return for each class the log odds above which yes gives the best F1, ``(N, K), (N, K) -> (K,)``.
+
+    The first of ``CHANCES`` where several are best; one half where nothing is yes, as no F1 then tells them apart. It
+    is asked of validation, never of what is to be scored.
+
+    >>> best_thresholds(np.array([[1.0], [0.5], [-1.0]]), np.array([[1.0], [1.0], [0.0]])).round(1)
+    array([-0.8], dtype=float32)
+    """
+    odds = np.log(CHANCES / (1 - CHANCES))
+    told = ~np.isnan(labels)
+    yes = told & (labels > 0.5)
+    said = told & (logits > odds[:, None, None])
+    hits, either = (said & yes).sum(axis=1), said.sum(axis=1) + yes.sum(axis=0)
+    found = odds[np.argmax(2 * hits / np.maximum(either, 1), axis=0)]
+    return np.where(yes.any(axis=0), found, 0.0).astype(np.float32)
+
+
+def scores_at(thresholds: Floats, logits: Floats, labels: Floats) -> dict[str, float]:
+    """Return the metrics ``SEARCHED``: those of ``scores`` if logits above the thresholds say yes.
+
+    Args:
+        thresholds: from ``best_thresholds`` on validation, ``(K,)``; or ``(N, K)``, of several parts in one.
+        logits: ``(N, K)``.
+        labels: ``(N, K)``.
+    """
+    found = scores(logits - thresholds, labels)
+    return {name: found[name.removeprefix("searched_")] for name in SEARCHED}
 
 
 class _Counts:

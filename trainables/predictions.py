@@ -6,6 +6,7 @@ The file is NumPy's ``.npz``, without pickled objects. Its arrays, N utterances 
     log_probabilities/TASK  (N, C)  natural logarithm of each class's probability; a task of classification
     values/TASK             (N,)    a task of regression, on the scale of the corpus's own ratings
     logits/TASK             (N, K)  log odds of each class; a task whose classes may be true at once
+    thresholds/TASK         (N, K)  log odds above which such a class is a yes, as searched on validation
     labels/TASK             (N,)    index of the class, -1 where there is none; or the rating, NaN where there is none;
                                     of a task whose classes may be true at once (N, K): 1, 0, or NaN
 """
@@ -15,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 Outputs = Mapping[str, tuple[NDArray[np.float32], NDArray[Any]]]
 """Task -> what a network gives ``(N, C)`` and the labels ``(N,)``, or ``(N, C)`` of several that may be true."""
 
-_KINDS = ("log_probabilities", "values", "labels", "logits")
+_KINDS = ("log_probabilities", "values", "labels", "logits", "thresholds")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Predictions:
         labels: task -> class indices, -1 where missing, or ratings, NaN where missing, ``(N,)``; or answers, 1, 0 or
             NaN where missing, ``(N, K)``.
         logits: multilabel task -> log odds of each class, ``(N, K)``.
+        thresholds: multilabel task -> log odds above which a class is a yes, searched on validation, ``(N, K)``; all
+            rows of a trial are the same. Nothing where none were searched.
     """
 
     utterances: NDArray[np.str_]
@@ -49,6 +53,7 @@ class Predictions:
     values: Mapping[str, NDArray[np.floating[Any]]]
     labels: Mapping[str, NDArray[Any]]
     logits: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
+    thresholds: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -66,6 +71,7 @@ def predictions_of(
     utterances: NDArray[np.str_],
     outputs: Outputs,
     units: Mapping[str, tuple[float, float]],
+    thresholds: Mapping[str, NDArray[np.float32]] = MappingProxyType({}),
 ) -> Predictions:
     """Return the predictions that a network's outputs are.
 
@@ -74,6 +80,7 @@ def predictions_of(
         utterances: names, ``(N,)``.
         outputs: as ``trainables.loop.evaluate`` returns them.
         units: task of regression -> mean and deviation that its ratings were measured in.
+        thresholds: multilabel task -> log odds that were searched on validation, ``(K,)``.
     """
     classified, rated, several = (
         [task.name for task in tasks if task.kind == kind] for kind in ("classification", "regression", "multilabel")
@@ -82,9 +89,9 @@ def predictions_of(
     labels = {name: outputs[name][1] for name in (*classified, *several)}
     labels |= {name: _in_own_units(outputs[name][1], units[name]) for name in rated}
     logits = {name: outputs[name][0] for name in several}
-    return Predictions(
-        utterances, {name: _log_softmax(outputs[name][0]) for name in classified}, values, labels, logits
-    )
+    searched = {name: np.tile(odds, (len(utterances), 1)) for name, odds in thresholds.items()}
+    chances = {name: _log_softmax(outputs[name][0]) for name in classified}
+    return Predictions(utterances, chances, values, labels, logits, searched)
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

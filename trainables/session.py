@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ from trainables.tasks import MISSING, Task, class_weights, joint_loss, normalise
 Row = dict[str, float | int | str]
 """What a trial reports after an epoch."""
 
-PER_CLASS = ("uar", "macro_f1")
+PER_CLASS = ("uar", "macro_f1", "searched_uar", "searched_macro_f1")
 """Metrics that are means over classes."""
 
 CHECKPOINT_SECONDS = float(os.environ.get("STUDY_CHECKPOINT_SECONDS", 30.0))
@@ -66,6 +66,15 @@ class TrialSpecification:
         training: see ``TrainingSettings``.
         reference_weights: task -> weight of the joint loss that checkpoints and arms are judged by; sums to 1.
         folder: where checkpoints are kept; None keeps the best network in memory and cannot resume.
+        first: epochs that segments of the trial before this one have trained and reported.
+        until: epoch after which the trial pauses: a checkpoint is written, and the test split is not looked at. None
+            trains to the end.
+        parent: checkpoint that a trial without one of its own begins from, such as ``equal-c0-seed1000/epoch-3.pt`` in
+            the folder that holds ``folder``; training and strategy are its own, whatever the other trial's were.
+        loss_scales: task -> factor of its loss in training; what is reported is without it.
+        criterion: task -> weight of the loss on validation that the network is chosen by; None for the reference
+            weights.
+        changes: ``epoch``, ``training`` and ``options`` of the strategy: values that hold once so many epochs are done.
     """
 
     trial: str
@@ -79,6 +88,12 @@ class TrialSpecification:
     training: Mapping[str, Any]
     reference_weights: Mapping[str, float]
     folder: str | None = None
+    first: int = 0
+    until: int | None = None
+    parent: str | None = None
+    changes: Sequence[Mapping[str, Any]] = ()
+    loss_scales: Mapping[str, float] = field(default_factory=dict)
+    criterion: Mapping[str, float] | None = None
 
     @property
     def fold(self) -> int | None:
@@ -88,6 +103,16 @@ class TrialSpecification:
     def as_dict(self) -> dict[str, Any]:
         """Return the specification as plain dictionaries and lists."""
         return asdict(self)
+
+    def at(self, epoch: int) -> "TrialSpecification":
+        """Return the specification with the values that hold once ``epoch`` epochs are done."""
+        found = self
+        for change in sorted(self.changes, key=lambda change: int(change["epoch"])):
+            if change["epoch"] <= epoch:
+                options = {**found.strategy["options"], **change.get("options", {})}
+                training = {**found.training, **change.get("training", {})}
+                found = replace(found, training=training, strategy={**found.strategy, "options": options})
+        return found
 
     def make_tasks(self) -> tuple[Task, ...]:
         """Return the tasks in the order of the network's heads and the strategy's weights."""
@@ -122,11 +147,15 @@ class Best:
 
 
 class _Data(NamedTuple):
-    """The corpus as a trial sees it: batches of each part, names of the test utterances, units of the ratings."""
+    """The corpus as a trial sees it: batches of each part, names of the test utterances, units of the ratings.
+
+    ``source`` is the name and the options of the corpus.
+    """
 
     parts: dict[str, Batches]
     tested: NDArray[np.str_]
     units: dict[str, tuple[float, float]]
+    source: dict[str, Any]
 
 
 class Session:
@@ -159,15 +188,16 @@ class Session:
         self._notes: list[str] = []
         self._saved_at = time.monotonic()
         self.predictions: Predictions | None = None
-        data = _load_data(_data_key(specification))
-        self._data, self._tested, self._units = data.parts, data.tested, data.units
-        self.learner = self._build(TrainingSettings(**specification.training))
+        data = _data_of(specification)
+        self._data, self._tested, self._units, self._source = data
+        self.learner = self._build(specification.at(0))
         self._resume()
 
-    def _build(self, settings: TrainingSettings) -> Learner:
-        torch.manual_seed(self.specification.seed)
-        network = build_network(self.specification.network, self.tasks).to(self.device)
-        strategy = build_strategy(self.specification.strategy, self.tasks, self.specification.seed).to(self.device)
+    def _build(self, specification: TrialSpecification) -> Learner:
+        torch.manual_seed(specification.seed)
+        settings = TrainingSettings(**specification.training)
+        network = build_network(specification.network, self.tasks).to(self.device)
+        strategy = build_strategy(specification.strategy, self.tasks, specification.seed).to(self.device)
         optimizer = make_optimizer(network, strategy, settings)
         scheduler = make_scheduler(optimizer, settings)
         weights = self._class_weights() if settings.class_weights else {}
@@ -181,6 +211,7 @@ class Session:
             settings,
             self.device,
             class_weights=weights,
+            loss_scales=self.specification.loss_scales,
             steps_per_epoch=steps,
         )
 
@@ -192,16 +223,23 @@ class Session:
         """Train to the end; yield one row an epoch and last the final row, the only one that saw the test split.
 
         A trial that goes on from a checkpoint first yields the rows of the epochs in it again: a process that was
-        killed may have saved an epoch and never delivered its row.
+        killed may have saved an epoch and never delivered its row. A trial that pauses has no final row.
 
         Raises:
             TrainingError: a loss or gradient is not finite.
         """
-        yield from list(self._rows)
-        while self.epoch < self.learner.settings.epochs:
+        yield from [row for row in self._rows if self.specification.first < int(row["epoch"]) <= self._last]
+        while self.epoch < self._last:
             yield self._advance()
         self._save()
-        yield self._final_row()
+        if self.specification.until is None:
+            yield self._final_row()
+
+    @property
+    def _last(self) -> int:
+        """The epoch after which training ends or pauses."""
+        epochs, until = self.learner.settings.epochs, self.specification.until
+        return epochs if until is None else min(until, epochs)
 
     def take_notes(self) -> list[str]:
         """Return what the user should know since this was asked last: checkpoints that cannot be read or written."""
@@ -209,6 +247,8 @@ class Session:
         return notes
 
     def _advance(self) -> Row:
+        if any(change["epoch"] == self.epoch for change in self.specification.changes):
+            self._restore(self.state_dict())
         memory.reset_peak(self.device)
         self._seed_epoch()
         self.learner.network.begin_epoch(self.epoch, self.learner.settings.epochs)
@@ -220,7 +260,7 @@ class Session:
         self._rows.append(row)
         self._keep_best(row)
         due = time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
-        if due and self.epoch < self.learner.settings.epochs:  # the end is saved in any case
+        if due and self.epoch < self._last:  # the end is saved in any case
             self._save()
         return row
 
@@ -266,10 +306,26 @@ class Session:
             if name.startswith(("time/", "memory/"))
         }
         position: Row = {"kind": "final", "epoch": self.best.row["epoch"], "step": self.learner.step}
-        outputs = self._evaluate("test")
-        self.predictions = predictions_of(self.tasks, self._tested, outputs, self._units)
+        thresholds, outputs = self._thresholds(), self._evaluate("test")
+        self.predictions = predictions_of(self.tasks, self._tested, outputs, self._units, thresholds)
         means = _means(self._rows, "gradient/")
-        return position | chosen | self._scores("test", outputs) | self._weights() | means | costs
+        scores = self._scores("test", outputs) | self._searched(outputs, thresholds)
+        return position | chosen | scores | self._weights() | means | costs
+
+    def _thresholds(self) -> dict[str, NDArray[np.float32]]:
+        """Return multilabel task -> log odds above which a class is a yes, the best on validation, ``(K,)``."""
+        several = [task.name for task in self.tasks if task.kind == "multilabel"]
+        outputs = self._evaluate("valid") if several else {}
+        return {name: multilabel.best_thresholds(*outputs[name]) for name in several}
+
+    def _searched(self, outputs: Outputs, thresholds: Mapping[str, NDArray[np.float32]]) -> Row:
+        return {
+            f"test/{metric}/{task.name}": value
+            for task in self.tasks
+            if task.name in thresholds
+            for metric, value in multilabel.scores_at(thresholds[task.name], *outputs[task.name]).items()
+            if metric not in PER_CLASS or self._has_all_classes(task, outputs[task.name][1])
+        }
 
     def _learning_rates(self) -> Row:
         """Return the learning rates of the coming epoch; the strategy has one if it has parameters."""
@@ -322,7 +378,8 @@ class Session:
     # checkpoints ---------------------------------------------------------------------------------------------------
 
     def _keep_best(self, row: Row) -> None:
-        joint = float(row["valid/joint_nll"])
+        criterion = self.specification.criterion
+        joint = float(row["valid/joint_nll"]) if criterion is None else _weighted(row, criterion)
         if joint < self.best.joint_nll or not self.best.network:
             state = {name: value.detach().clone() for name, value in self.learner.network.state_dict().items()}
             self.best = Best(joint, row, state)
@@ -358,8 +415,9 @@ class Session:
         folder = Path(self.specification.folder)
         try:
             checkpoint.save(folder / checkpoint.LAST, self.state_dict(), folder / checkpoint.PREVIOUS)
-            if self.epoch >= self.learner.settings.epochs:
+            if self.epoch >= self.learner.settings.epochs and self.specification.until is None:
                 best = {"specification": _comparable(self.specification), "epoch": self.epoch}
+                best |= {"units": {name: list(pair) for name, pair in self._units.items()}, "corpus": self._source}
                 checkpoint.save(folder / checkpoint.BEST, vars(self.best) | best)
             self._saved()
         except TrainingError as failure:
@@ -372,17 +430,48 @@ class Session:
         state, problems = checkpoint.latest(Path(self.specification.folder), self.device)
         if state is not None and state["specification"] == _comparable(self.specification):
             self._restore(state)
+        elif self.specification.parent is not None:
+            self._restore(self._parents_state(self.specification.parent))
         where = f"goes on after epoch {self.epoch}, from the one before" if self.epoch else "starts anew"
         self._notes += [f"{problem}; the trial {where}" for problem in problems]
 
+    def _parents_state(self, parent: str) -> dict[str, Any]:
+        path = Path(str(self.specification.folder)).parent / parent
+        if not path.exists():
+            raise TrainingError(f"trial {self.specification.trial} begins from {path}, which is not there")
+        return checkpoint.load(path, self.device)
+
     def _restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state with the learning rates, weight decay and options that the specification has there."""
+        if self.specification.changes:
+            self.learner = self._build(self.specification.at(state["epoch"]))
         learner = self.learner
-        learner.network.load_state_dict(state["network"])
-        learner.strategy.load_state_dict(state["strategy"])
-        learner.optimizer.load_state_dict(state["optimizer"])
+        wanted = [dict(group) for group in learner.optimizer.param_groups]
+        schedule = {name: value for name, value in vars(learner.scheduler).items() if name in _SCHEDULE}
+        try:
+            learner.network.load_state_dict(state["network"])
+            learner.strategy.load_state_dict(state["strategy"])
+            learner.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as failure:
+            reason = " ".join(str(failure).split())[:200]
+            raise TrainingError(f"a checkpoint does not fit trial {self.specification.trial}: {reason}") from failure
         learner.scheduler.load_state_dict(state["scheduler"])
+        vars(learner.scheduler).update(schedule)
+        for group, own in zip(learner.optimizer.param_groups, wanted, strict=True):
+            group["lr"] *= own["initial_lr"] / group["initial_lr"]
+            group.update({name: own[name] for name in _GROUP})
         learner.step, self.epoch, self._rows = state["step"], state["epoch"], list(state["rows"])
         self.best = Best(**state["best"])
+
+
+_SCHEDULE = ("base_lrs", "gamma", "step_size", "T_max")
+"""What of a learning-rate schedule is an option and not state."""
+_GROUP = ("initial_lr", "weight_decay")
+"""What of a group of parameters is an option and not state."""
+
+
+def _weighted(row: Row, weights: Mapping[str, float]) -> float:
+    return math.fsum(weight * float(row[f"valid/nll/{task}"]) for task, weight in weights.items())
 
 
 def _means(rows: Sequence[Row], kind: str) -> Row:
@@ -391,9 +480,18 @@ def _means(rows: Sequence[Row], kind: str) -> Row:
     return {name: statistics.fmean(float(row[name]) for row in rows if name in row) for name in names}
 
 
+_ELSEWHERE = {"folder", "store", "first", "until", "parent"}
+"""What of a specification changes no number of an epoch: where files are, and how far a segment goes."""
+
+
+_SELDOM = ("changes", "loss_scales", "criterion")
+"""What checkpoints from before there was this setting do not name."""
+
+
 def _comparable(specification: TrialSpecification) -> str:
     """Return what must agree between a checkpoint and the trial that goes on from it."""
-    values = {name: value for name, value in specification.as_dict().items() if name not in {"folder", "store"}}
+    values = {name: value for name, value in specification.as_dict().items() if name not in _ELSEWHERE}
+    values = {name: value for name, value in values.items() if value or name not in _SELDOM}
     training = {name: value for name, value in values["training"].items() if name != "diagnose_every"}
     for setting in ("soft_labels", "clip_strategy"):
         if not training.get(setting):  # checkpoints from before there was this setting do not name it
@@ -402,12 +500,20 @@ def _comparable(specification: TrialSpecification) -> str:
     return json.dumps(values, sort_keys=True)
 
 
+def _data_of(specification: TrialSpecification) -> _Data:
+    """Return the corpus as a trial sees it; trials in one process share what was read, whatever their networks read."""
+    data = _load_data(_data_key(specification))
+    modalities, size = specification.network["modalities"], specification.training["batch_size"]
+    return data._replace(parts={name: part.reading(modalities, size) for name, part in data.parts.items()})
+
+
 def _data_key(specification: TrialSpecification) -> str:
-    """Return what decides the batches of a trial; trials in one process share them."""
-    names = ("store", "split", "network", "tasks")
-    values = {name: value for name, value in specification.as_dict().items() if name in names}
-    training = {name: specification.training.get(name) for name in ("batch_size", "soft_labels")}
-    return json.dumps(values | training, sort_keys=True)
+    """Return what decides the utterances of a trial, their length and labels; what of them is read comes later."""
+    network = specification.network
+    seconds = networks.input_settings(network["name"], network["preset"], network["options"]).max_seconds
+    values = {name: value for name, value in specification.as_dict().items() if name in ("store", "split", "tasks")}
+    soft = bool(specification.training.get("soft_labels"))
+    return json.dumps(values | {"max_seconds": seconds, "soft_labels": soft}, sort_keys=True)
 
 
 @functools.lru_cache(maxsize=2)
@@ -417,27 +523,29 @@ def _open(path: str) -> Store:
 
 @functools.lru_cache(maxsize=1)
 def _load_data(key: str) -> _Data:
-    """Return the corpus for a key of ``_data_key``; read once per process, trials that follow reuse it."""
+    """Return the corpus for a key of ``_data_key``, no media read yet; trials that follow in the process reuse it.
+
+    One at a time: a corpus may take as much memory as ``Batches`` allows.
+    """
     values = json.loads(key)
     store = _open(values["store"])
     tasks = [Task.from_dict(task) for task in values["tasks"]]
     chosen = values["split"]
     pooled = bool(chosen.get("pooled"))
     split = split_for_tasks(chosen["protocol"], store.table, tasks, chosen["options"], pooled=pooled)
-    network = values["network"]
-    seconds = networks.input_settings(network["name"], network["preset"], network["options"]).max_seconds
     units = units_of(store, tasks, split.train)
     parts = {
         name: Batches(
             store,
             getattr(split, name),
             tasks,
-            network["modalities"],
-            values["batch_size"],
-            seconds,
+            (),
+            1,
+            values["max_seconds"],
             units,
-            soft_labels=bool(values["soft_labels"]) and name == "train",
+            soft_labels=values["soft_labels"] and name == "train",
         )
         for name in ("train", "valid", "test")
     }
-    return _Data(parts, store.table["utterance"].iloc[split.test].to_numpy(dtype=np.str_), units)
+    source = {"name": store.manifest["corpus"], "options": store.manifest["options"]}
+    return _Data(parts, store.table["utterance"].iloc[split.test].to_numpy(dtype=np.str_), units, source)

@@ -133,6 +133,16 @@ def concordance(predictions: Tensor, targets: Tensor) -> Tensor:
     return 2.0 * covariance / (spread + distance).clamp_min(_CONSTANT_TARGET)
 
 
+def metric_names(task: Task) -> list[str]:
+    """Return the names of what ``score`` returns for a task.
+
+    >>> metric_names(Task("valence", kind="regression"))
+    ['nll', 'ccc', 'mse']
+    """
+    empty = (0, task.num_outputs) if task.kind == "multilabel" else (0,)
+    return list(score(task, np.zeros((0, task.num_outputs), dtype=np.float32), np.zeros(empty, dtype=np.int64)))
+
+
 def score(task: Task, outputs: NDArray[np.float32], labels: NDArray[np.generic]) -> dict[str, float]:
     """Return the metrics of one task over a whole split, ``(N, C), (N,)``; unlabelled utterances do not count.
 

@@ -1,5 +1,6 @@
 """What travels to machines that do not see the study's folders: exactly the store's files and checkpoints."""
 
+import dataclasses
 import hashlib
 import os
 from types import SimpleNamespace
@@ -99,6 +100,21 @@ def test_a_trial_elsewhere_gets_its_checkpoints_and_hands_over_what_changed(cour
         place.saved()
     assert sent == [{"last.pt": b"later"}, {}]
     assert not folder.exists()
+
+
+def test_the_checkpoint_that_a_trial_begins_from_travels_to_where_the_trial_looks_for_it(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_CACHE", str(tmp_path / "cache"))
+    courier = Courier(str(store.path), str(tmp_path / "checkpoints"), None)  # a search makes trials up as it goes
+    courier.keep("donor", {"epoch-2.pt": b"two", "last.pt": b"later"})
+    address = Address(Direct(courier), str(tmp_path / "unseen"), "secret", "", delivery.versions())
+    heir = dataclasses.replace(specification(store.path, "/not/here"), parent="donor/epoch-2.pt")
+    with arranged(heir, address) as place:
+        folder = delivery.Path(place.specification.folder)
+        assert (folder.parent / heir.parent).read_bytes() == b"two"
+        assert list(folder.iterdir()) == []
+    for name in ("../elsewhere", "a/b", ".hidden"):
+        with pytest.raises(FileNotFoundError, match="no name of a checkpoint"):
+            courier.kept(name)
 
 
 def test_a_trial_that_sees_the_studys_folder_uses_it(courier, store, tmp_path):

@@ -77,7 +77,9 @@ def test_an_epoch_keeps_the_largest_weight_of_its_steps_and_their_mean_entropy()
         diagnostics.note(torch.tensor(weights))
     row = diagnostics.row()
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)
-    assert set(row) == {"largest_weight/emotion", "largest_weight/gender", "weight/entropy"}
+    kinds = ("largest_weight", "mean_weight")
+    assert set(row) == {f"{kind}/{task}" for kind in kinds for task in TASKS[:2]} | {"weight/entropy"}
+    assert [row["mean_weight/emotion"], row["mean_weight/gender"]] == pytest.approx([4 / 3, 2.0])
     assert (row["largest_weight/emotion"], row["largest_weight/gender"]) == (0.75, 1.0)
     assert row["weight/entropy"] == pytest.approx((1 + entropy + 0) / 3)
 
@@ -130,6 +132,7 @@ def test_one_task_has_a_length_and_nothing_to_compare_it_with():
     diagnostics.note(torch.ones(1), gradient_probe(torch.stack([2 * parameter.sum()]), [parameter]))
     assert diagnostics.row() == {
         "largest_weight/emotion": 1.0,
+        "mean_weight/emotion": 1.0,
         "gradient/norm/emotion": 2.0,
         "gradient/effective/emotion": 2.0,
         "gradient/share/emotion": 1.0,

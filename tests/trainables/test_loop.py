@@ -316,3 +316,34 @@ def test_a_task_that_the_batch_has_no_label_of_is_left_out_of_the_probe():
     }
     found = train_epoch(learner, [unlabelled, batch]).diagnostics
     assert -1 <= found["gradient/cosine/emotion:gender"] <= 1
+
+
+def test_a_loss_that_is_scaled_moves_the_network_as_its_weight_would_and_is_reported_as_it_is():
+    batch = make_batch()
+    weighted = make_learner(strategies.create("static", 2, weights=[0.9, 0.1]), optimizer="sgd", clip_norm=None)
+    scaled = make_learner("equal", optimizer="sgd", clip_norm=None)
+    scaled.loss_scales = {"emotion": 1.8, "gender": 0.2}
+    outcomes = [train_epoch(learner, [batch]) for learner in (weighted, scaled)]
+    # the heads see every loss at one and the same scale whatever its weight, and a scaled loss at its own
+    assert torch.allclose(weighted.network.hidden.weight, scaled.network.hidden.weight, atol=1e-7)
+    assert outcomes[0].losses == pytest.approx(outcomes[1].losses)
+    assert outcomes[1].diagnostics["mean_weight/emotion"] == 0.5
+
+
+def test_the_mean_weight_of_an_epoch_is_over_its_steps_and_on_the_strategys_own_scale():
+    learner = make_learner("uncertainty", learning_rate=0.1)
+    seen = []
+    step = loop.train_step
+
+    def noted(learner, batch):
+        losses = step(learner, batch)
+        seen.append(learner.strategy.last_weights.detach().double().clone())
+        return losses
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "train_step", noted)
+        outcome = train_epoch(learner, [make_batch(seed=seed) for seed in range(4)])
+    means = torch.stack(seen).mean(dim=0)
+    found = [outcome.diagnostics[f"mean_weight/{task.name}"] for task in TASKS]
+    assert found == pytest.approx(means.tolist())
+    assert sum(found) > 1.01

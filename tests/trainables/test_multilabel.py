@@ -134,3 +134,48 @@ def test_a_fold_that_lacks_an_answer_has_no_mean_over_classes():
     assert multilabel.has_both(whole, whole)
     assert not multilabel.has_both(whole[:1], whole)
     assert multilabel.has_both(whole[:1], whole[:1])
+
+
+def test_searched_thresholds_are_the_best_of_all_that_are_tried(drawn):
+    logits, labels = drawn
+    found = multilabel.best_thresholds(logits, labels)
+    tried = np.log(np.arange(0.05, 1, 0.05) / (1 - np.arange(0.05, 1, 0.05)))
+    for k in range(4):
+        best = [f1_score(labels[:, k], logits[:, k] > odds, zero_division=0) for odds in tried]
+        assert found[k] == pytest.approx(tried[int(np.argmax(best))], rel=1e-6)
+    at = multilabel.scores_at(found, logits, labels)
+    assert at["searched_macro_f1"] == pytest.approx(f1_score(labels, logits > found, average="macro"))
+    assert at["searched_accuracy"] == pytest.approx(np.mean((logits > found) == labels))
+    assert at["searched_macro_f1"] >= multilabel.scores(logits, labels)["macro_f1"]
+    assert set(at) == set(multilabel.SEARCHED)
+
+
+def test_what_nobody_said_and_what_is_never_true_decides_no_threshold(drawn):
+    logits, labels = drawn
+    fewer = labels.copy()
+    fewer[20:, 1], fewer[:, 2] = np.nan, 0
+    assert multilabel.best_thresholds(logits, fewer)[1] == multilabel.best_thresholds(logits[:20], labels[:20])[1]
+    assert multilabel.best_thresholds(logits, fewer)[2] == 0
+    assert multilabel.scores_at(np.zeros(4), logits, labels)["searched_uar"] == multilabel.scores(logits, labels)["uar"]
+
+
+def test_thresholds_of_each_fold_hold_for_its_own_utterances(drawn):
+    logits, labels = (part.astype(np.float32) for part in drawn)
+    names = np.array([f"u{number}" for number in range(40)])
+    parts, own = (slice(0, 25), slice(25, 40)), (np.full(4, -1, np.float32), np.full(4, 1, np.float32))
+    folds = {
+        fold: read_predictions(
+            predictions_of(
+                [TASK], names[part], {"emotions": (logits[part], labels[part])}, {}, {"emotions": odds}
+            ).to_bytes()
+        )
+        for fold, (part, odds) in enumerate(zip(parts, own, strict=True))
+    }
+    row = scores_of(pool(folds, "arm"), {"emotions": 1.0}, {"emotions": 1.0})
+    said = np.concatenate([logits[part] > odds for part, odds in zip(parts, own, strict=True)])
+    assert row["test/searched_macro_f1/emotions"] == pytest.approx(f1_score(labels, said, average="macro"))
+    without = {
+        fold: predictions_of([TASK], names[part], {"emotions": (logits[part], labels[part])}, {})
+        for fold, part in enumerate(parts)
+    }
+    assert "test/searched_macro_f1/emotions" not in scores_of(pool(without, "arm"), {"emotions": 1}, {"emotions": 1})

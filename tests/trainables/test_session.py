@@ -63,6 +63,13 @@ def test_a_trial_reports_one_row_an_epoch_and_one_final_row(make):
     assert rows[-1]["epoch"] == min(rows[:3], key=lambda row: row["valid/joint_nll"])["epoch"]
 
 
+def test_a_network_may_be_chosen_by_one_task_alone(make):
+    alone = dataclasses.replace(make(epochs=4, learning_rate=3e-2), criterion={"gender": 1.0})
+    *epochs, final = Session(alone).run()
+    assert final["epoch"] == min(epochs, key=lambda row: row["valid/nll/gender"])["epoch"]
+    assert final["valid/joint_nll"] == pytest.approx((final["valid/nll/emotion"] + final["valid/nll/gender"]) / 2)
+
+
 def test_only_the_final_row_has_seen_the_test_split(make):
     *epochs, final = Session(make()).run()
     assert not any(name.startswith("test/") for row in epochs for name in row)
@@ -76,7 +83,7 @@ def test_the_names_of_a_row_are_the_documented_ones(make):
     }
     expected = {f"valid/{name}" for name in per_split | {"joint_nll", "weighted_nll"}}
     expected |= {"train/nll/emotion", "train/nll/gender", "train/joint_nll", "train/weighted_nll"}
-    expected |= {f"{kind}/{task}" for kind in ("weight", "raw_weight") for task in ("emotion", "gender")}
+    expected |= {f"{kind}/{task}" for kind in ("weight", "raw_weight", "mean_weight") for task in ("emotion", "gender")}
     kinds = ("largest_weight", "gradient/norm", "gradient/effective", "gradient/share")
     expected |= {f"{kind}/{task}" for kind in kinds for task in ("emotion", "gender")}
     expected |= {"weight/entropy", "gradient/conflict", "gradient/cosine/emotion:gender"}
@@ -354,6 +361,16 @@ def test_a_full_disk_is_told_and_leaves_the_old_checkpoint(tmp_path, monkeypatch
 def test_a_loss_that_is_no_number_fails_the_trial_with_its_step(make):
     with pytest.raises(TrainingError, match="not a finite number at step"):
         list(Session(make(learning_rate=1e30, clip_norm=None, optimizer="sgd")).run())
+
+
+def test_trials_whose_networks_read_less_share_the_corpus_of_the_others(make):
+    both = make()
+    sound = dataclasses.replace(both, network={**both.network, "modalities": ["audio"]})
+    session._load_data.cache_clear()
+    parts = [session._data_of(specification).parts["train"] for specification in (sound, both, sound)]
+    assert session._load_data.cache_info().misses == 1
+    assert parts[0].longest().video is None
+    assert parts[0]._decoded is parts[1]._decoded is parts[2]._decoded
 
 
 def test_class_weights_change_training_and_leave_the_metric_alone(make):

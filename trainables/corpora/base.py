@@ -126,6 +126,13 @@ class Corpus:
         """
         return []
 
+    def clip(self, path: Path) -> dict[str, object] | None:
+        """Return a row that has a file of a user's in ``path.parent`` read as the corpus reads its own.
+
+        None if it cannot be: the file is then read as it is, the face being the square in the middle or what is found.
+        """
+        return {"utterance": path.stem, "audio": path.name, "video": path.name}
+
     def load_audio(self, root: Path, utterance: Mapping[str, object]) -> NDArray[np.int16]:
         """Return the utterance's sound at 16 kHz, mono, shape ``(samples,)``: its range of the file it names.
 

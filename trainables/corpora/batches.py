@@ -1,5 +1,6 @@
 """Batches of a prepared corpus, in an order that seed and epoch decide."""
 
+import copy
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
@@ -60,20 +61,35 @@ class Batches:
         *,
         soft_labels: bool = False,
     ) -> None:
-        for modality in modalities:
-            if modality not in store.modalities:
-                raise CorpusError(f"{store.path} has no {modality} (it has: {', '.join(store.modalities)})")
         self._store = store
         self._indices = indices
-        self._modalities = tuple(modalities)
-        self._batch_size = batch_size
         longest = max(1, round(max_seconds * FRAME_RATE))
         # What has text alone has no frames; a batch counts at least one.
         self._lengths = np.clip(store.table["num_frames"].to_numpy()[indices], 1, longest)
-        self._text = _texts(store)[indices] if "text" in modalities else None
         self._labels = {task.name: _in_units(_labels(store, task)[indices], units.get(task.name)) for task in tasks}
         wanted = [task for task in tasks if soft_labels and task.kind == "classification"]
         self._soft = {task.name: _shares(store, task)[indices] for task in wanted}
+        self._kept: dict[str, NDArray[Any]] = {}
+        self._read(modalities, batch_size)
+
+    def reading(self, modalities: Sequence[str], batch_size: int) -> "Batches":
+        """Return the same utterances with other modalities, in batches of another size; what is decoded is shared.
+
+        Raises:
+            CorpusError: the store lacks a modality.
+        """
+        other = copy.copy(self)
+        other._read(modalities, batch_size)
+        return other
+
+    def _read(self, modalities: Sequence[str], batch_size: int) -> None:
+        store = self._store
+        for modality in modalities:
+            if modality not in store.modalities:
+                raise CorpusError(f"{store.path} has no {modality} (it has: {', '.join(store.modalities)})")
+        self._modalities = tuple(modalities)
+        self._batch_size = batch_size
+        self._text = _texts(store)[self._indices] if "text" in modalities else None
         self._decoded = self._decode() if self._decoded_bytes() <= KEEP_DECODED_BYTES else None
 
     def __len__(self) -> int:
@@ -159,14 +175,16 @@ class Batches:
 
     def _decode(self) -> dict[str, NDArray[Any]]:
         everything, longest = np.arange(len(self)), int(self._lengths.max(initial=1))
-        decoded: dict[str, NDArray[Any]] = {}
-        if "audio" in self._modalities:
-            decoded["audio"] = np.empty((len(self), longest * SAMPLES_PER_FRAME), np.int16)
-            self._gather_audio(everything, decoded["audio"], np.int16(1))
-        if "video" in self._modalities:
-            decoded["video"] = np.empty((len(self), longest, 3, self._frame_size, self._frame_size), np.uint8)
-            self._gather_video(everything, decoded["video"])
-        return decoded
+        kept = self._kept  # of all that read the same utterances
+        if "audio" in self._modalities and "audio" not in kept:
+            sound = np.empty((len(self), longest * SAMPLES_PER_FRAME), np.int16)
+            self._gather_audio(everything, sound, np.int16(1))
+            kept["audio"] = sound
+        if "video" in self._modalities and "video" not in kept:
+            pictures = np.empty((len(self), longest, 3, self._frame_size, self._frame_size), np.uint8)
+            self._gather_video(everything, pictures)
+            kept["video"] = pictures
+        return kept
 
     @property
     def _frame_size(self) -> int:
@@ -174,7 +192,7 @@ class Batches:
 
     def _decoded_bytes(self) -> int:
         per_frame = {"audio": 2 * SAMPLES_PER_FRAME, "video": 3 * self._frame_size**2}
-        in_a_frame = sum(size for name, size in per_frame.items() if name in self._modalities)
+        in_a_frame = sum(size for name, size in per_frame.items() if name in {*self._modalities, *self._kept})
         return len(self) * int(self._lengths.max(initial=1)) * in_a_frame
 
 

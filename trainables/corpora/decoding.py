@@ -126,7 +126,8 @@ def decoded(
 
         def begin(some: Sequence[Utterance]) -> "Future[list[_Laid]]":
             used.append(free.popleft())
-            return pool.submit(_lay_down, decode_one, some, used[-1].path)
+            begun: Future[list[_Laid]] = pool.submit(_lay_down, decode_one, some, used[-1].path)
+            return begun
 
         tasks = (begin(some) for some in _in_chunks(utterances, chunk))
         with contextlib.closing(in_turn(tasks, ahead)) as taken:
@@ -198,7 +199,7 @@ def bytes_of(values: NDArray[Any] | None) -> memoryview:
     """Return the content of an array in C order, without a copy where it lies so."""
     if values is None or not values.size:  # what is empty cannot be cast
         return memoryview(b"")
-    return memoryview(np.ascontiguousarray(values).reshape(-1)).cast("B")
+    return np.ascontiguousarray(values).reshape(-1).data.cast("B")
 
 
 def write_all(file: io.RawIOBase, content: memoryview) -> None:

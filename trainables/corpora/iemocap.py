@@ -130,6 +130,10 @@ class Iemocap(Corpus):
         findings = [finding for session in sessions for finding in session_findings(session, has_video=self.video)]
         return [*missing_sessions(sessions), *findings]
 
+    def clip(self, path: Path) -> None:  # noqa: ARG002
+        """Return nothing: a user's film does not show two people side by side."""
+        return
+
     def load_audio(self, root: Path, utterance: Mapping[str, object]) -> NDArray[np.int16]:
         """Return the utterance's sound at 16 kHz, mono, ``(samples,)``: its own file, or its range of the dialog.
 

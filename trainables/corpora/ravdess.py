@@ -106,6 +106,10 @@ class Ravdess(Corpus):
         """Return one line for each file of an actor whose name does not parse."""
         return refusals(self._files(root), parse_name)
 
+    def clip(self, path: Path) -> dict[str, object]:
+        """Return a row for a user's file: trimmed as the corpus is, and the face where it is in all of its films."""
+        return {"utterance": path.stem, "audio": path.name, "video": path.name, "crop": FACE}
+
     def load_audio(self, root: Path, utterance: Mapping[str, object]) -> NDArray[np.int16]:
         """Return the utterance's sound at 16 kHz, mono, ``(samples,)``."""
         samples = read_audio(root / str(utterance["audio"]))

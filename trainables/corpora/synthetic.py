@@ -91,6 +91,10 @@ class Synthetic(Corpus):
         rows = [self._row(speaker, number) for speaker in range(self.num_speakers) for number in self._numbers]
         return pd.DataFrame(rows, columns=[*COLUMNS, "emotion", *DIMENSIONS])
 
+    def clip(self, path: Path) -> None:  # noqa: ARG002
+        """Return nothing: there are no files."""
+        return
+
     def load_audio(self, root: Path | None, utterance: Mapping[str, object]) -> NDArray[np.int16]:  # noqa: ARG002
         """Return the utterance's sound at 16 kHz, ``(num_frames * 640,)``."""
         speaker, number = _parse(utterance)

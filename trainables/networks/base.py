@@ -22,6 +22,7 @@ class Network(nn.Module):
         presets: names of its sizes; the first is for a machine without a GPU.
         modalities: what it can read of ``("audio", "video", "text")``, in the order of its features.
         needs: the modalities that it cannot do without.
+        begins_from: options that only say which weights training begins from: once trained, it is built without them.
         summary: one line for listings.
         reference: the paper, with url.
         heads: task -> its linear head.
@@ -30,6 +31,7 @@ class Network(nn.Module):
     presets: ClassVar[tuple[str, ...]] = ()
     modalities: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
+    begins_from: ClassVar[tuple[str, ...]] = ()
     summary: ClassVar[str] = ""
     reference: ClassVar[str] = ""
 

@@ -72,6 +72,7 @@ class ChaeNetwork(Network):
 
     presets: ClassVar[tuple[str, ...]] = tuple(PRESETS)
     modalities: ClassVar[tuple[str, ...]] = ("audio", "video")
+    begins_from: ClassVar[tuple[str, ...]] = ("pretrained",)
     summary = "convolutions over 5 and 500 ms of sound, ResNet of each frame, LSTM"
     reference = (
         "Chae et al., End-to-end Multimodal Emotion and Gender Recognition with Dynamic Joint Loss Weights, 2018, "

@@ -54,6 +54,30 @@ def test_a_batch_holds_sound_pictures_and_labels_with_zeros_after_the_end(store)
         assert GENDER.classes[batch.labels["gender"][row]] == store.table["gender"][index]
 
 
+def test_networks_that_read_other_modalities_share_what_was_decoded(store):
+    nothing = make(store, modalities=(), batch_size=1)
+    sound, both = nothing.reading(["audio"], 8), nothing.reading(["audio", "video"], 8)
+    for first, second in zip(both.ordered(), make(store).ordered(), strict=True):
+        assert same(first, second)
+    (heard, *_), (seen, *_) = sound.ordered(), both.ordered()
+    assert heard.video is None
+    assert torch.equal(heard.audio, seen.audio)
+    assert sound._decoded["audio"] is both._decoded["audio"]
+    with pytest.raises(CorpusError, match="has no smell"):
+        nothing.reading(["smell"], 8)
+
+
+def test_what_is_kept_for_all_networks_together_is_bounded(store, monkeypatch):
+    nothing = make(store, modalities=(), batch_size=1)
+    longest = int(store.table["num_frames"].max())
+    room = len(store.table) * longest * (2 * 640 + 3 * 16**2 - 1)
+    monkeypatch.setattr(batches, "KEEP_DECODED_BYTES", room)
+    assert nothing.reading(["audio"], 8)._decoded is not None
+    assert nothing.reading(["video"], 8)._decoded is None  # with the sound that is kept already it would be too much
+    (first, *_) = nothing.reading(["video"], 8).ordered()
+    assert torch.equal(first.video, next(iter(make(store).ordered())).video)
+
+
 def test_reading_for_every_batch_gives_the_same_as_keeping_everything_in_memory(store, monkeypatch):
     kept = list(make(store).epoch(seed=0, epoch=3))
     monkeypatch.setattr(batches, "KEEP_DECODED_BYTES", 0)

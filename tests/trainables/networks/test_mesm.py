@@ -14,6 +14,7 @@ from trainables.batch import Batch
 from trainables.errors import NetworkError
 from trainables.networks.mesm import PRESETS, Column, DenseLevels, SparseLevels
 from trainables.networks.mesm_inputs import MelChunks, chosen_faces
+from trainables.networks.mesm_published import load_published, published_keys
 from trainables.tasks import Task, task_loss
 
 CLASSES = ("anger", "excitement", "frustration", "happiness", "neutral", "sadness")
@@ -227,3 +228,108 @@ def test_options_are_checked(options, message):
 def test_a_batch_without_text_is_refused():
     with pytest.raises(NetworkError, match="the network reads text, but the batch has no text"):
         create()(Batch(torch.tensor([9]), {}, torch.zeros(1, 5760), torch.zeros(1, 9, 3, 48, 48, dtype=torch.uint8)))
+
+
+class ReleasedBlock(nn.Module):
+    """Two convolutions under the names of the released code."""
+
+    def __init__(self, before, after):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after)
+        self.conv2, self.bn2 = nn.Conv2d(after, after, 3, padding=1), nn.BatchNorm2d(after)
+
+    def forward(self, pictures):
+        return self.bn2(self.conv2(self.bn1(self.conv1(pictures)).relu())).relu()
+
+
+class ReleasedTransformer(nn.Module):
+    """A Transformer over pictures under the names of the released code, for utterances of one picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(64, 4), 4, enable_nested_tensor=False)
+        self.cls_emb = nn.Embedding(1, 64)
+
+    def forward(self, found):
+        first = self.cls_emb.weight.expand(len(found), 64)
+        return self.encoder(torch.stack([first, found]))[0]
+
+
+def released(sites):
+    """The released FE2E without text as plain modules, under its names; ``sites`` of the last level by modality."""
+    made = nn.ModuleDict()
+    for letter, channels in (("V", 3), ("A", 1)):
+        first = [nn.Conv2d(channels, 64, 5, padding=2), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)]
+        upper = [m for n in (64, 128, 256) for m in (ReleasedBlock(n, 2 * n), nn.MaxPool2d(2))]
+        made[letter] = nn.Sequential(*first, ReleasedBlock(64, 64), ReleasedBlock(64, 64), *upper)
+        small = letter.lower()
+        made[f"{small}_flatten"] = nn.Sequential(nn.Linear(512 * sites[letter], 1024), nn.ReLU(), nn.Linear(1024, 64))
+        made[f"{small}_transformer"] = ReleasedTransformer()
+        made[f"{small}_out"] = nn.Linear(64, 6)
+    made["t_out"], made["weighted_fusion"] = nn.Linear(768, 6), nn.Linear(2, 1, bias=False)
+    return made.eval()
+
+
+def test_weights_of_the_released_dense_network_give_its_logits():
+    torch.manual_seed(0)
+    network = networks.create(
+        "fe2e", preset="paper", modalities=["audio", "video"], tasks=[TASKS[0]], options={"head": "published"}
+    ).eval()
+    there, task = released({"V": 9, "A": 16}), TASKS[0].name
+    load_published(network, there.state_dict(), task)
+    faces, pieces = torch.randn(2, 3, 48, 48), torch.rand(2, 1, 128, 32)
+    one = torch.ones(2, dtype=torch.int64)
+    with torch.no_grad():
+        ours = [network.columns["audio"](pieces, one, None), network.columns["video"](faces, one, None)]
+        theirs = {
+            letter: there[f"{letter}_out"](
+                there[f"{letter}_transformer"](there[f"{letter}_flatten"](there[letter.upper()](pictures).flatten(1)))
+            )
+            for letter, pictures in (("v", faces), ("a", pieces))
+        }
+        expected = there["weighted_fusion"](torch.stack([theirs["v"], theirs["a"]], dim=-1)).squeeze(-1)
+        torch.testing.assert_close(network.predict(torch.cat(ours, 1))[task], expected, rtol=1e-4, atol=1e-5)
+
+
+def released_sparse_levels():
+    """Names and shapes of the upper levels of the released MESM, by hand: SparseConvNet of two versions."""
+    state = {}
+    for level, (before, after) in enumerate(((64, 128), (128, 256), (256, 512))):
+        attention = f"V.attn_layers.{level}"
+        state[f"{attention}.channel_affine.weight"] = torch.randn(before, before)
+        state[f"{attention}.channel_affine.bias"] = torch.randn(before)
+        state[f"{attention}.attn_weight_affine.weight"] = torch.randn(1, before)
+        state[f"{attention}.attn_weight_affine.bias"] = torch.randn(1)
+        for place, channels in ((0, before), (2, after)):
+            shape = (9 * channels, after) if place else (9, 1, channels, after)
+            state[f"V.sparse_layers.{level}.0.{place}.weight"] = torch.randn(shape)
+            norm = f"V.sparse_layers.{level}.0.{place + 1}"
+            state |= {f"{norm}.{name}": torch.randn(after) for name in ("weight", "bias", "runningMean", "runningVar")}
+    return state
+
+
+def test_names_and_shapes_of_the_released_sparse_levels_are_those_of_ours():
+    with torch.device("meta"):
+        network = networks.create(
+            "mesm", preset="paper", modalities=["video"], tasks=[TASKS[0]], options={"head": "published"}
+        )
+    levels = {key: value for key, value in network.state_dict().items() if ".high." in key}
+    state = released_sparse_levels()
+    renamed = published_keys(state, ["video"], TASKS[0].name)
+    counters = {key for key in levels if key.endswith("num_batches_tracked")}
+    assert set(renamed) == set(levels) - counters
+    assert {key: value.shape for key, value in renamed.items()} == {key: levels[key].shape for key in renamed}
+    taps = state["V.sparse_layers.0.0.2.weight"].view(9, 128, 128)
+    assert torch.equal(renamed["columns.video.high.levels.0.convolutions.1.weight"][5, 7, 1, 2], taps[5, 7, 5])
+
+
+def test_released_weights_that_do_not_fit_are_named():
+    with torch.device("meta"):
+        network = networks.create(
+            "fe2e", preset="paper", modalities=["video"], tasks=[TASKS[0]], options={"head": "published"}
+        )
+        other = networks.create("fe2e", preset="paper", modalities=["video"], tasks=[TASKS[0]])
+    with pytest.raises(NetworkError, match=r"published weights do not fit: missing: columns.video.first, .*V.3.weight"):
+        load_published(network, {"V.3.weight": torch.zeros(1), "T.albert.x": torch.zeros(1)}, TASKS[0].name)
+    with pytest.raises(NetworkError, match=f"need a network with the task '{TASKS[0].name}' and head 'published'"):
+        load_published(other, {}, TASKS[0].name)
