@@ -7,14 +7,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from study.analysis.budgets import cost_adjusted
+from study.analysis.control_arms import control_sentences, control_table
 from study.analysis.cost import cost_table
+from study.analysis.delta import Delta, delta
 from study.analysis.diagnosis import Finding, diagnose
 from study.analysis.differences import differences
 from study.analysis.front import MOST_SENTENCES, StaticReference, front_sentences, front_table, static_reference
 from study.analysis.gradients import gradient_table
+from study.analysis.ranks import rank_table
+from study.analysis.regret import FrontDistances, front_distances, regret_table
 from study.analysis.rescored import Rescored, rescored, sentences
 from study.analysis.results import Results
-from study.analysis.statistics import ALPHA, seeds_needed, smallest_p
+from study.analysis.selection import choices, gaps, reachable, underpowered
+from study.analysis.statistics import ALPHA
 from study.analysis.summary import (
     HEADLINE,
     arm_ids,
@@ -24,6 +30,7 @@ from study.analysis.summary import (
     non_finite,
     planned_seeds,
     require_split,
+    roles,
     seed_values,
     single_arms,
     summarise,
@@ -45,17 +52,24 @@ class Comparison:
         labels: arm id -> label.
         table: one row per arm, best joint NLL at the fixed reference weights first: ``rank, arm, label, strategy,
             family, is_static, num_seeds, planned_seeds``; ``{metric}/{task}`` and ``joint_nll``, ``weighted_nll`` (at
-            the strategy's own weights; never ranked by), each a mean with ``{name}/half_width`` of its 95 % t-interval;
+            the strategy's own weights; never ranked by), each a mean with ``{name}/low``, ``{name}/high`` and
+            ``{name}/half_width`` of its 95 % interval (see ``resampling.mean_interval``);
             ``weight/{task}`` at the end of training; ``difference`` of the joint NLL to the control with
             ``difference/low``, ``difference/high``, ``difference/num_seeds``, ``p``, ``holm_p``, ``t_p``,
-            ``t_holm_p``; ``verdict`` (see ``verdict``); ``step_ms``. NaN where there is nothing, such as an interval of
-            one seed.
+            ``t_holm_p``, ``hedges_g``, ``improved``; ``verdict`` (see ``verdict``); ``role``; ``step_ms``. NaN where
+            there is nothing, such as an interval of one seed. Arms that judge others have no rank.
         tested: arms in the family of tests against the control: every dynamic arm, every arm with a network of its own,
             and the static grid as one method,
             by its arm best on validation.
         differences: paired differences of the joint NLL of every arm to the control, see ``differences``.
         static: the best static arm and the oracle; None without static arms that finished.
         front: the plane of per-task NLLs, see ``front_table``.
+        distances: of the methods to the front of the grid; None without a grid that has results.
+        regret: of the methods against the grid, metric by metric, see ``regret_table``.
+        delta: gains over single tasks.
+        ranks: mean ranks of the tested arms and the control, see ``rank_table``.
+        budgets: the comparison at equal epochs and equal training time, see ``cost_adjusted``.
+        controls: arms held against those they are made of, see ``control_table``.
         cost: see ``cost_table``.
         gradients: see ``gradient_table``.
         rescored: validation losses of every arm at the weights of every arm; None where all have the same.
@@ -78,6 +92,12 @@ class Comparison:
     differences: pd.DataFrame
     static: StaticReference | None
     front: pd.DataFrame
+    distances: FrontDistances | None
+    regret: pd.DataFrame
+    delta: Delta
+    ranks: pd.DataFrame
+    budgets: pd.DataFrame
+    controls: pd.DataFrame
     cost: pd.DataFrame
     gradients: pd.DataFrame
     rescored: Rescored | None
@@ -118,6 +138,8 @@ def compare(results: Results, split: str = "test") -> Comparison:
     at_others = rescored(results)
     if at_others is not None:
         findings += [Finding("rescored", text, (arm,)) for arm, text in sentences(results, at_others, MOST_SENTENCES)]
+    controls = control_table(results, split)
+    findings += [Finding("control", text, (arm,)) for arm, text in control_sentences(results, controls)]
     return Comparison(
         study=results.study,
         title=results.title,
@@ -131,6 +153,12 @@ def compare(results: Results, split: str = "test") -> Comparison:
         differences=against_control,
         static=static,
         front=front,
+        distances=front_distances(results, split),
+        regret=regret_table(results, split, static),
+        delta=delta(results, split),
+        ranks=rank_table(results, split, list(dict.fromkeys([results.control, *tested]))),
+        budgets=cost_adjusted(results, tested),
+        controls=controls,
         cost=cost,
         gradients=gradient_table(results),
         rescored=at_others,
@@ -155,7 +183,7 @@ def verdict(difference: Mapping[Any, Any]) -> str:
         return ""
     if difference["t_holm_p"] <= ALPHA:
         return "better" if difference["mean"] < 0 else "worse"
-    return "hint" if difference["t_p"] <= ALPHA else "unclear"
+    return "unclear" if difference["low"] <= 0 <= difference["high"] else "hint"
 
 
 def _tested(results: Results, static: StaticReference | None) -> list[str]:
@@ -173,11 +201,17 @@ def _table(results: Results, split: str, against_control: pd.DataFrame, cost: pd
     for column, name in columns.items():
         summaries = summarise(results, column).values()
         table[name] = [np.nan if one.mean is None else one.mean for one in summaries]
-        table[f"{name}/half_width"] = [np.nan if one.interval is None else one.interval.half_width for one in summaries]
+        intervals = [one.interval for one in summaries]
+        for end in ("low", "high", "half_width"):
+            table[f"{name}/{end}"] = [np.nan if interval is None else getattr(interval, end) for interval in intervals]
     table = table.merge(_difference_columns(against_control), on="arm", how="left")
     table["step_ms"] = cost["step_ms"].to_numpy()
-    table.insert(0, "rank", table["joint_nll"].rank(method="min"))
-    return table.sort_values("rank", kind="stable", na_position="last").reset_index(drop=True)
+    table["role"] = list(roles(results).values())
+    table.insert(0, "rank", table["joint_nll"].where(table["role"] == "").rank(method="min"))
+    return table.sort_values(["rank", "joint_nll"], kind="stable", na_position="last").reset_index(drop=True)
+
+
+_SHOWN = ["p", "holm_p", "t_p", "t_holm_p", "hedges_g", "improved"]
 
 
 def _difference_columns(table: pd.DataFrame) -> pd.DataFrame:
@@ -187,14 +221,23 @@ def _difference_columns(table: pd.DataFrame) -> pd.DataFrame:
         "high": "difference/high",
         "num_seeds": "difference/num_seeds",
     }
-    chosen = table.rename(columns=names)[["arm", *names.values(), "p", "holm_p", "t_p", "t_holm_p"]]
+    chosen = table.rename(columns=names)[["arm", *names.values(), *_SHOWN]]
     chosen["verdict"] = [verdict(row) for row in table.to_dict("records")]
     return chosen
 
 
 def _data_findings(results: Results, split: str, against: pd.DataFrame, tested: list[str]) -> list[Finding]:
     """Say what is missing, what is not finite, and what so few seeds can show at all."""
-    return [*_failed(results), *_missing(results, against), *_not_finite(results, split), *_power(results, tested)]
+    names = labels(results)
+    return [
+        *_failed(results),
+        *_missing(results, against),
+        *_not_finite(results, split),
+        *reachable(results, tested),
+        *underpowered(against, tested, names[results.control]),
+        *choices(results, split),
+        *gaps(results, split),
+    ]
 
 
 def _failed(results: Results) -> list[Finding]:
@@ -239,16 +282,3 @@ def _not_finite(results: Results, split: str) -> list[Finding]:
         )
         for (arm, seed), group in bad.groupby(["arm", "seed"], sort=False)
     ]
-
-
-def _power(results: Results, tested: list[str]) -> list[Finding]:
-    seeds, tests = len(planned_seeds(results)), max(len(tested), 1)
-    if seeds < 2:
-        return [Finding("power", "One seed gives no interval and no test: the differences below may all be noise.")]
-    reachable, needed = smallest_p(seeds), seeds_needed(tests)
-    if reachable * tests <= ALPHA:
-        return []
-    bound = f"{seeds} seeds: the exact Wilcoxon test cannot give a two-sided p below {reachable:.4g}"
-    corrected = f" ({min(1.0, reachable * tests):.4g} after Holm over {tests} tests)" if tests > 1 else ""
-    text = f"{bound}{corrected}, so it cannot reach {ALPHA:g}; that takes {needed} seeds. Read the intervals."
-    return [Finding("power", text)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, takewhile
+from itertools import combinations, product, takewhile
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from study.analysis.clock import ClockFit, clock_fit, clock_weight, rate_sums
 from study.analysis.results import Results
-from study.analysis.summary import dynamic_arms, epoch_rows, labels, seed_values, summarise
+from study.analysis.summary import arm_epochs, dynamic_arms, epoch_rows, labels, seed_values, summarise
 
 COLLAPSED_BELOW = 0.05
 """A weight that stays below this share of the uniform weight 1/T for a whole epoch counts as collapsed: the task is
@@ -18,7 +18,7 @@ practically not trained."""
 WARM_UP_EPOCHS = 2
 """Epochs that a method may need before it differs from equal weights: dynamic weight averaging compares two."""
 SATURATED_ABOVE = 0.99
-"""An unweighted average recall above this for every arm leaves nothing to compare."""
+"""An unweighted average recall, or a concordance, above this for every arm leaves nothing to compare."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Finding:
     """One sentence about a study.
 
     Attributes:
-        kind: leak, collapse, clock, twins, saturation, chance, power, missing, not_finite, failed, static, front or
-            rescored.
+        kind: leak, collapse, clock, twins, saturation, chance, power, underpowered, choice, gap, missing, not_finite,
+            failed, static, front, rescored or control.
         text: the sentence.
         arms: ids of the arms it is about.
     """
@@ -62,14 +62,13 @@ def collapses(results: Results) -> list[Finding]:
     Whole: the largest weight the task had at any step of the epoch is below. Rows without ``largest_weight`` are judged
     by the weight at the end of the epoch.
     """
-    rows, found = epoch_rows(results), []
-    for task in results.tasks:
+    found = []
+    for task, arm in product(results.tasks, dynamic_arms(results)):
+        rows = arm_epochs(results, arm)
         largest = _column(rows, f"largest_weight/{task}").fillna(_column(rows, f"weight/{task}"))
         collapsed = largest < COLLAPSED_BELOW / len(results.tasks)
-        for arm in dynamic_arms(results):
-            own = rows["arm"] == arm
-            if (own & collapsed).any():
-                found.append(Finding("collapse", _collapse_text(results, arm, task, rows[own], collapsed[own]), (arm,)))
+        if collapsed.any():
+            found.append(Finding("collapse", _collapse_text(results, arm, task, rows, collapsed), (arm,)))
     return found
 
 
@@ -113,19 +112,18 @@ def clocks(results: Results) -> list[Finding]:
 
 
 def _clock_formula(results: Results, arm: str) -> str:
-    rows = epoch_rows(results)
-    rates = rows.loc[rows["arm"] == arm, "learning_rate/strategy"].dropna().unique()
+    rates = arm_epochs(results, arm)["learning_rate/strategy"].dropna().unique()
     return f"sigmoid(2 x {rates[0]:g} x steps)" if len(rates) == 1 else "sigmoid(2 x sum of learning rates)"
 
 
 def _clock_fits(results: Results, arm: str, task: str) -> list[ClockFit]:
-    rows = epoch_rows(results)
+    rows = arm_epochs(results, arm)
     columns = [f"weight/{task}", "step", "learning_rate/strategy"]
     if not set(columns) <= set(rows.columns):
         return []
     complete = (
         trial[columns].to_numpy(dtype=float)
-        for _, trial in rows[rows["arm"] == arm].groupby("trial", sort=False)
+        for _, trial in rows.groupby("trial", sort=False)
         if trial[columns].notna().all(axis=None)
     )
     return [
@@ -141,10 +139,11 @@ def clock_path(results: Results, arm: str) -> tuple[NDArray[np.float64], NDArray
     """
     if len(results.tasks) != 2 or arm not in _possible_clocks(results):
         return None
-    rows, columns = epoch_rows(results), ["epoch", "step", "learning_rate/strategy", f"weight/{results.tasks[0]}"]
+    columns = ["epoch", "step", "learning_rate/strategy", f"weight/{results.tasks[0]}"]
+    rows = arm_epochs(results, arm)
     if not set(columns) <= set(rows.columns):
         return None
-    for _, trial in rows[rows["arm"] == arm].groupby("trial", sort=False):
+    for _, trial in rows.groupby("trial", sort=False):
         epochs, steps, rates, weights = trial[columns].to_numpy(dtype=float).T
         if np.isfinite([steps, rates, weights]).all():
             return epochs, clock_weight(rate_sums(steps, rates), 1 if weights.mean() >= 0.5 else -1)
@@ -165,7 +164,7 @@ def twins(results: Results) -> list[Finding]:
     """
     prints, names = _prints(results), labels(results)
     found = []
-    for first, second in combinations(prints, 2):
+    for first, second in combinations(prints, 2):  # few: those that began alike
         common = prints[first].keys() & prints[second].keys()
         spans = [_equal_span(prints[first][seed], prints[second][seed]) for seed in sorted(common)]
         apart = [span for span in spans if span.epochs < span.of]
@@ -184,18 +183,33 @@ class _Span:
 
 
 def _prints(results: Results) -> dict[str, dict[int, list[tuple[bytes, int]]]]:
-    """Return arm -> seed -> one (bytes, steps) per epoch: everything measured on training and validation data."""
+    """Return arm -> seed -> one (bytes, steps) per epoch, all that was measured on training and validation data.
+
+    Only of arms that some other arm began like.
+    """
     rows = epoch_rows(results)
     columns = [c for c in rows.columns if c.startswith(("train/", "valid/")) and not c.endswith("/weighted_nll")]
-    prints: dict[str, dict[int, list[tuple[bytes, int]]]] = {arm: {} for arm in labels(results)}
-    if not columns or rows.empty:
-        return prints
-    steps = _column(rows, "step").fillna(0)
-    for (arm, seed), trial in rows.groupby(["arm", "seed"], sort=False):
-        values = trial[["epoch", *columns]].to_numpy(dtype=float)
-        told = [(row.tobytes(), int(step)) for row, step in zip(values, steps[trial.index], strict=True)]
-        prints[str(arm)][int(str(seed))] = told
+    arms = _began_alike(results, columns) if columns else []
+    prints: dict[str, dict[int, list[tuple[bytes, int]]]] = {arm: {} for arm in arms}
+    for arm in arms:
+        own = arm_epochs(results, arm)
+        steps = _column(own, "step").fillna(0)
+        for seed, trial in own.groupby("seed", sort=False):
+            values = trial[["epoch", *columns]].to_numpy(dtype=float)
+            told = [(row.tobytes(), int(step)) for row, step in zip(values, steps[trial.index], strict=True)]
+            prints[arm][int(str(seed))] = told
     return prints
+
+
+def _began_alike(results: Results, columns: list[str]) -> list[str]:
+    """Return the arms whose first epoch equals another's in some seed: no others can be twins."""
+    first = epoch_rows(results).drop_duplicates("trial")
+    values = first[["seed", "epoch", *columns]].to_numpy(dtype=float)
+    alike: dict[bytes, set[str]] = {}
+    for arm, row in zip(first["arm"], values, strict=True):
+        alike.setdefault(row.tobytes(), set()).add(str(arm))
+    twins = {arm for arms in alike.values() if len(arms) > 1 for arm in arms}
+    return [arm for arm in labels(results) if arm in twins]
 
 
 def _equal_span(first: Sequence[tuple[bytes, int]], second: Sequence[tuple[bytes, int]]) -> _Span:
@@ -221,14 +235,16 @@ def _twin_text(first: str, second: str, span: _Span, num_seeds: int) -> str:
 
 
 def saturations(results: Results, split: str) -> list[Finding]:
-    """Find classification tasks that every arm solves, so that they cannot tell arms apart."""
+    """Find tasks that every arm solves, so that they cannot tell arms apart."""
+    names = {"uar": "an unweighted average recall", "ccc": "a concordance"}
     found = []
-    for task in _classified(results):
-        means = seed_values(results, f"{split}/uar/{task}").mean(axis=1).dropna()
+    for task in results.tasks:
+        metric = "ccc" if results.task_kinds[task] == "regression" else "uar"
+        means = seed_values(results, f"{split}/{metric}/{task}").mean(axis=1).dropna()
         means = means[[arm for arm in means.index if _trains(results, str(arm), task)]]
         if len(means) and (means > SATURATED_ABOVE).all():
             text = (
-                f"{task} is saturated: every arm that trains it has an unweighted average recall above "
+                f"{task} is saturated: every arm that trains it has {names[metric]} above "
                 f"{SATURATED_ABOVE} (lowest {means.min():.3f}), so it cannot tell the arms apart."
             )
             found.append(Finding("saturation", text, tuple(str(arm) for arm in means.index)))
@@ -268,5 +284,5 @@ def _classified(results: Results) -> list[str]:
 
 
 def _trains(results: Results, arm: str, task: str) -> bool:
-    weights = dict(zip(results.arms["arm"], results.arms["static_weights"], strict=True))[arm]
-    return not isinstance(weights, tuple | list) or weights[results.tasks.index(task)] > 0
+    weights = results.trained[arm]
+    return weights is None or weights[results.tasks.index(task)] > 0

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from study.analysis.statistics import Interval, holm, smallest_p, t_interval, t_test_p, wilcoxon_p
+from study.analysis.effects import Share, hedges_g, improvement
+from study.analysis.resampling import mean_interval
+from study.analysis.statistics import Interval, holm, smallest_p, t_test_p, wilcoxon_p
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,13 @@ class PairedDifference:
         values: common seed -> difference ``arm - other``; negative is better for a loss.
         missing: planned seeds that one of the two lacks.
         mean: mean difference; None without a common seed.
-        interval: 95 % t-interval of the mean difference; None for fewer than 2 common seeds.
+        interval: 95 % interval of the mean difference, see ``resampling.mean_interval``; None for fewer than 2 common
+            seeds.
         p: exact two-sided Wilcoxon signed-rank p; None for fewer than 2 common seeds.
         t_p: two-sided p of the paired t-test; None for fewer than 2 common seeds.
         smallest_p: the smallest Wilcoxon p that many common seeds can reach.
+        effect: Hedges' g of the differences; None for fewer than 2 common seeds.
+        improvement: share of the common seeds in which the arm is lower; None without any.
     """
 
     arm: str
@@ -34,6 +39,8 @@ class PairedDifference:
     p: float | None
     t_p: float | None
     smallest_p: float
+    effect: float | None = None
+    improvement: Share | None = None
 
 
 def paired_difference(values: pd.DataFrame, arm: str, other: str) -> PairedDifference:
@@ -55,10 +62,12 @@ def paired_difference(values: pd.DataFrame, arm: str, other: str) -> PairedDiffe
         common,
         missing,
         float(np.mean(numbers)) if numbers else None,
-        t_interval(numbers),
+        mean_interval(numbers),
         wilcoxon_p(numbers),
         t_test_p(numbers),
         smallest_p(len(numbers)),
+        hedges_g(numbers),
+        improvement(numbers),
     )
 
 
@@ -69,7 +78,9 @@ def differences(values: pd.DataFrame, arms: Sequence[str], other: str, tested: S
     be read as tests.
 
     Returns:
-        Columns ``arm, other, num_seeds, seeds, missing, mean, low, high, p, holm_p, t_p, t_holm_p, smallest_p``.
+        Columns ``arm, other, num_seeds, seeds, missing, mean, low, high, deviation`` (of the differences), ``p, holm_p,
+        t_p, t_holm_p, smallest_p, hedges_g, improved`` (share of seeds in which the arm is lower), ``improved/low,
+        improved/high``.
     """
     pairs = [paired_difference(values, arm, other) for arm in arms]
     table = pd.DataFrame([_row(pair) for pair in pairs], columns=_COLUMNS)
@@ -81,8 +92,8 @@ def differences(values: pd.DataFrame, arms: Sequence[str], other: str, tested: S
 
 
 _COLUMNS = [
-    *["arm", "other", "num_seeds", "seeds", "missing", "mean", "low", "high"],
-    *["p", "holm_p", "t_p", "t_holm_p", "smallest_p"],
+    *["arm", "other", "num_seeds", "seeds", "missing", "mean", "low", "high", "deviation"],
+    *["p", "holm_p", "t_p", "t_holm_p", "smallest_p", "hedges_g", "improved", "improved/low", "improved/high"],
 ]
 
 
@@ -90,6 +101,7 @@ def _row(pair: PairedDifference) -> dict[str, object]:
     def number(value: float | None) -> float:
         return np.nan if value is None else value
 
+    share = pair.improvement
     return {
         "arm": pair.arm,
         "other": pair.other,
@@ -99,7 +111,12 @@ def _row(pair: PairedDifference) -> dict[str, object]:
         "mean": number(pair.mean),
         "low": number(pair.interval.low if pair.interval else None),
         "high": number(pair.interval.high if pair.interval else None),
+        "deviation": float(np.std(list(pair.values.values()), ddof=1)) if len(pair.values) > 1 else np.nan,
         "p": number(pair.p),
         "t_p": number(pair.t_p),
         "smallest_p": pair.smallest_p,
+        "hedges_g": number(pair.effect),
+        "improved": number(share.value if share else None),
+        "improved/low": number(share.low if share else None),
+        "improved/high": number(share.high if share else None),
     }

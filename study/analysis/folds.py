@@ -7,6 +7,7 @@ a training each, and are means over folds.
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,11 @@ def pool(parts: Mapping[int, Predictions], of: str) -> Predictions:
         {task: np.concatenate([part.values[task] for part in parts.values()]) for task in first.values},
         {task: np.concatenate([part.labels[task] for part in parts.values()]) for task in first.labels},
         {task: np.concatenate([part.logits[task] for part in parts.values()]) for task in first.logits},
+        {
+            task: np.concatenate([part.thresholds[task] for part in parts.values()])
+            for task in first.thresholds
+            if all(task in part.thresholds for part in parts.values())
+        },
     )
 
 
@@ -117,15 +123,37 @@ def scores_of(
         task: score_classes(given, predictions.labels[task]) for task, given in predictions.log_probabilities.items()
     }
     scores |= {task: score_values(given, predictions.labels[task]) for task, given in predictions.values.items()}
-    scores |= {task: multilabel.scores(given, predictions.labels[task]) for task, given in predictions.logits.items()}
+    scores |= {task: _score_several(predictions, task) for task in predictions.logits}
     row = {f"test/{metric}/{task}": value for task, metrics in scores.items() for metric, value in metrics.items()}
     row["test/joint_nll"] = sum(reference[task] * metrics["nll"] for task, metrics in scores.items())
     row["test/weighted_nll"] = sum(weights[task] * metrics["nll"] for task, metrics in scores.items())
     return row
 
 
+def _score_several(predictions: Predictions, task: str) -> dict[str, float]:
+    """Return the metrics of a task whose classes may be true at once, also at searched thresholds if there are any."""
+    given, labels = predictions.logits[task], predictions.labels[task]
+    found = multilabel.scores(given, labels)
+    if task in predictions.thresholds:
+        found |= multilabel.scores_at(predictions.thresholds[task], given, labels)
+    return found
+
+
+Scores = dict[str, float]
+Remember = Callable[[list[str], Mapping[str, float], Callable[[], Scores]], Scores]
+"""Trials of a pool, weights in ``test/weighted_nll``, how to score it -> its scores, kept from before or made now."""
+
+
+def _scored_now(_trials: list[str], _weights: Mapping[str, float], score: Callable[[], Scores]) -> Scores:
+    return score()
+
+
 def pool_rows(
-    trials: pd.DataFrame, rows: pd.DataFrame, reference: Mapping[str, float], read: Callable[[str], Predictions]
+    trials: pd.DataFrame,
+    rows: pd.DataFrame,
+    reference: Mapping[str, float],
+    read: Callable[[str], Predictions],
+    remember: Remember = _scored_now,
 ) -> pd.DataFrame:
     """Return rows with one series for every arm and seed, named ``ARM-seedN``, from those of the folds.
 
@@ -136,6 +164,7 @@ def pool_rows(
         rows: what the trials reported.
         reference: task -> weight in the joint loss.
         read: trial -> its test predictions.
+        remember: what may know the scores of a pool from before.
 
     Raises:
         StudyError: an utterance is tested in two folds of an arm and a seed.
@@ -146,11 +175,15 @@ def pool_rows(
     own = together[[column for column in together.columns if not column.startswith("test/")]]
     epochs, ends = own[own["kind"] == "epoch"], own[own["kind"] == "final"].to_dict("records")
     means = {(row["arm"], row["seed"]): row for row in ends}
-    finals = [
-        _pooled_row(means[arm, seed], _pool_of(group, read, reference, f"{arm} with seed {seed}"), reference)
-        for (arm, seed), group in trials.groupby(["arm", "seed"], sort=False)
-        if (group["status"] == "finished").all() and (arm, seed) in means
-    ]
+    finals = []
+    for (arm, seed), group in trials.groupby(["arm", "seed"], sort=False):
+        if not (group["status"] == "finished").all() or (arm, seed) not in means:
+            continue
+        mean, of = means[arm, seed], f"{arm} with seed {seed}"
+        weights = {task: float(mean[f"weight/{task}"]) for task in reference}
+        score = partial(_pool_scores, group, read, reference, weights, of)
+        row: dict[Any, Any] = {**mean}
+        finals.append(row | remember([str(trial) for trial in group["trial"]], weights, score))
     return pd.concat([epochs, pd.DataFrame(finals)], ignore_index=True) if finals else epochs.reset_index(drop=True)
 
 
@@ -162,9 +195,14 @@ def _pool_of(trials: pd.DataFrame, read: Callable[[str], Predictions], tasks: Co
     return pool(parts, of)
 
 
-def _pooled_row(own: Mapping[Any, Any], predictions: Predictions, reference: Mapping[str, float]) -> dict[str, Any]:
-    weights = {task: float(own[f"weight/{task}"]) for task in predictions.labels}
-    return {**own, **scores_of(predictions, reference, weights)}
+def _pool_scores(
+    trials: pd.DataFrame,
+    read: Callable[[str], Predictions],
+    reference: Mapping[str, float],
+    weights: Mapping[str, float],
+    of: str,
+) -> Scores:
+    return scores_of(_pool_of(trials, read, reference, of), reference, weights)
 
 
 def _means(rows: pd.DataFrame, num_folds: int) -> pd.DataFrame:

@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from study.analysis.differences import differences, paired_difference
+from study.analysis.pareto import pareto_front
 from study.analysis.results import Results
-from study.analysis.summary import dynamic_arms, grid_arms, seed_values
+from study.analysis.summary import dynamic_arms, grid_arms, roles, seed_values
 
 MOST_SENTENCES = 5
 """Dynamic arms that are told of one by one; more of them are told of by place."""
@@ -63,20 +64,6 @@ def static_reference(results: Results, split: str) -> StaticReference | None:
     )
 
 
-def pareto_front(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which of N points no other point dominates, smaller being better; shapes ``(N, T) -> (N,)``.
-
-    Equal points do not dominate each other; a point with NaN is never on the front and dominates nothing.
-
-    >>> pareto_front(np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [3.0, 3.0]])).tolist()
-    [True, True, True, False]
-    """
-    not_worse = (points[:, None, :] <= points[None, :, :]).all(axis=2)
-    better = (points[:, None, :] < points[None, :, :]).any(axis=2)
-    dominated = (not_worse & better).any(axis=0)
-    return np.asarray(~dominated & ~np.isnan(points).any(axis=1), dtype=np.bool_)
-
-
 def position(point: NDArray[np.float64], static: NDArray[np.float64]) -> str:
     """Return where a point ``(T,)`` lies relative to the front of the static points ``(N, T)``, smaller being better.
 
@@ -95,7 +82,7 @@ def position(point: NDArray[np.float64], static: NDArray[np.float64]) -> str:
 
 
 def front_table(results: Results, split: str) -> pd.DataFrame:
-    """Return each arm's place in the plane of the per-task NLLs, in plan order.
+    """Return the place in the plane of the per-task NLLs of each arm compared, in plan order.
 
     Returns:
         Columns ``arm, label, is_static``, ``{split}/nll/{task}`` (mean over seeds), ``on_front`` (static arms: part of
@@ -103,11 +90,12 @@ def front_table(results: Results, split: str) -> pd.DataFrame:
         ``num_seeds`` (dynamic arms: in how many seeds it is not behind the grid of that very seed).
     """
     columns = [f"{split}/nll/{task}" for task in results.tasks]
-    per_seed = np.stack([seed_values(results, column).to_numpy() for column in columns], axis=2)
-    table = results.arms[["arm", "label", "is_static"]].reset_index(drop=True)
+    compared = np.array([not role for role in roles(results).values()], dtype=bool)
+    per_seed = np.stack([seed_values(results, column).to_numpy()[compared] for column in columns], axis=2)
+    table = results.arms.loc[compared, ["arm", "label", "is_static"]].reset_index(drop=True)
     table["is_static"] = table["is_static"].astype(bool)
     for column in columns:
-        table[column] = seed_values(results, column).mean(axis=1).to_numpy()
+        table[column] = seed_values(results, column).mean(axis=1).to_numpy()[compared]
     static = table["is_static"].to_numpy(dtype=bool)
     means = table[columns].to_numpy(dtype=float)
     table["on_front"] = False

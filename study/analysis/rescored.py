@@ -7,7 +7,6 @@ gives; what is left is the network's own.
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,8 @@ Values = dict[str, NDArray[np.float64]]
 """Arm -> a number for every planned seed and task, ``(seeds, T)``; NaN where there is none."""
 SPLIT = "valid"
 """The part that published tables of weighted losses are of, and that networks are chosen on."""
+MOST_CROSSED = 100
+"""Arms up to which every network is scored at the weights of every arm."""
 SAME = 1e-3
 """Weights that differ by less are the same: three decimals are what is shown."""
 
@@ -60,8 +61,8 @@ class Rescored:
     Attributes:
         table: one row per arm in plan order: ``arm, label``, ``weight/{task}`` at the end of training, ``nll/{task}``
             and ``{headline}/{task}`` of the chosen network, ``own`` (the weighted sum of the losses at the arm's own
-            weights), ``fixed`` (at the reference weights) and ``at/{arm}`` (at the weights of another arm); means over
-            seeds.
+            weights), ``fixed`` (at the reference weights) and ``at/{arm}`` (at the weights of another arm; of more than
+            ``MOST_CROSSED`` arms only at those of the control); means over seeds.
         gains: of every dynamic arm over the control.
     """
 
@@ -75,8 +76,8 @@ def rescored(results: Results, split: str = SPLIT) -> Rescored | None:
     None where there are no losses of the split, or no two arms whose weights differ.
     """
     losses, weights = _values(results, f"{split}/nll"), _values(results, "weight")
-    means = [mean for mean in map(_mean, weights.values()) if np.isfinite(mean).all()]
-    apart = any(np.abs(one - other).max() > SAME for one, other in combinations(means, 2))
+    means = np.array([mean for mean in map(_mean, weights.values()) if np.isfinite(mean).all()])
+    apart = len(means) > 1 and bool((np.ptp(means, axis=0) > SAME).any())
     if not apart or not any(np.isfinite(each).all(axis=1).any() for each in losses.values()):
         return None
     reference = np.array([results.reference_weights[task] for task in results.tasks])
@@ -88,8 +89,9 @@ def rescored(results: Results, split: str = SPLIT) -> Rescored | None:
         table[f"{metric}/{task}"] = seed_values(results, f"{split}/{metric}/{task}").mean(axis=1).to_numpy()
     table["own"] = [_mean_loss(losses[arm], weights[arm]) for arm in losses]
     table["fixed"] = [_mean_loss(losses[arm], reference) for arm in losses]
-    for other in weights:
-        table[f"at/{other}"] = [_mean_loss(losses[arm], weights[other]) for arm in losses]
+    others = list(weights) if len(weights) <= MOST_CROSSED else [results.control]
+    crossed = {f"at/{other}": [_mean_loss(losses[arm], weights[other]) for arm in losses] for other in others}
+    table = pd.concat([table, pd.DataFrame(crossed)], axis=1)
     gains = [gain_of(arm, results.control, losses, weights, reference) for arm in dynamic_arms(results)]
     return Rescored(table, tuple(gain for gain in gains if gain.arm != results.control and math.isfinite(gain.total)))
 

@@ -8,6 +8,7 @@ exact at any number of seeds, but five of them cannot reach .05: see ``smallest_
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,29 +22,28 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with a symmetric confidence interval.
+    """A mean, or what is made of means, with its confidence interval.
 
     Attributes:
-        mean: the mean of the values.
-        half_width: half the width of the interval, in the unit of the values.
-        num_values: how many values went in.
+        mean: the estimate.
+        low: the lower end.
+        high: the upper end; a bootstrap interval need not be symmetric.
+        num_values: how many values, one for each seed, went in.
         level: coverage of the interval, such as 0.95.
+        method: ``"t"``, ``"bootstrap"`` or ``"jackknife"``, see ``docs/statistics.md``.
     """
 
     mean: float
-    half_width: float
+    low: float
+    high: float
     num_values: int
     level: float = 1 - ALPHA
+    method: str = "t"
 
     @property
-    def low(self) -> float:
-        """The lower end."""
-        return self.mean - self.half_width
-
-    @property
-    def high(self) -> float:
-        """The upper end."""
-        return self.mean + self.half_width
+    def half_width(self) -> float:
+        """Half the width of the interval, in the unit of the values."""
+        return (self.high - self.low) / 2
 
     def contains(self, value: float) -> bool:
         """Whether ``value`` lies in the interval, its ends included."""
@@ -69,13 +69,13 @@ def t_interval(values: Sequence[float], level: float = 1 - ALPHA) -> Interval | 
     Reference:
         Student, "The probable error of a mean", Biometrika 6, 1908. https://doi.org/10.1093/biomet/6.1.1
     """
-    if not 0 < level < 1:
-        raise StudyError(f"the level of an interval lies between 0 and 1, got {level}")
-    array = _finite(values)
+    array = finite(values)
+    check_level(level)
     if array.size < 2:
         return None
     quantile = float(special.stdtrit(array.size - 1, (1 + level) / 2))
-    return Interval(float(array.mean()), quantile * _standard_error(array), array.size, level)
+    mean, half_width = float(array.mean()), quantile * _standard_error(array)
+    return Interval(mean, mean - half_width, mean + half_width, array.size, level)
 
 
 def t_test_p(values: Sequence[float]) -> float | None:
@@ -86,7 +86,7 @@ def t_test_p(values: Sequence[float]) -> float | None:
     Raises:
         StudyError: a value is not finite.
     """
-    array = _finite(values)
+    array = finite(values)
     if array.size < 2:
         return None
     mean, error = float(array.mean()), _standard_error(array)
@@ -98,8 +98,8 @@ def t_test_p(values: Sequence[float]) -> float | None:
 def wilcoxon_p(differences: Sequence[float]) -> float | None:
     """Return the two-sided p of the Wilcoxon signed-rank test of paired differences; None for fewer than 2.
 
-    Exact up to 13 differences with ties and 50 without. Zero differences are left out, as Wilcoxon did; when all are
-    zero the p is 1.
+    Exact, with ties as well, up to ``MOST_EXACT`` differences; above, the normal approximation. Zero differences are
+    left out, as Wilcoxon did; when all are zero the p is 1.
 
     >>> wilcoxon_p([0.1, 0.2, 0.3, 0.4, 0.5])
     0.0625
@@ -111,13 +111,41 @@ def wilcoxon_p(differences: Sequence[float]) -> float | None:
         Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1, 1945.
         https://doi.org/10.2307/3001968
     """
-    from scipy import stats  # half a second that listing studies must not pay
-
-    array = _finite(differences)
+    array = finite(differences)
     if array.size < 2:
         return None
     nonzero = array[array != 0]
-    return float(stats.wilcoxon(nonzero).pvalue) if nonzero.size else 1.0
+    if not nonzero.size:
+        return 1.0
+    ranks = _doubled_ranks(np.abs(nonzero))
+    total = int(ranks.sum())
+    smaller = min(positive := int(ranks[nonzero > 0].sum()), total - positive)
+    if nonzero.size > MOST_EXACT:
+        deviation = math.sqrt(float((ranks.astype(float) ** 2).sum())) / 2
+        return float(2 * special.ndtr(min(0.0, (smaller + 1 - total / 2) / deviation)))
+    chances = _rank_sums(tuple(sorted(ranks.tolist())))
+    return min(1.0, 2 * float(chances[: smaller + 1].sum()))
+
+
+MOST_EXACT = 200
+"""Differences up to which Wilcoxon's p is exact; beyond, the normal approximation differs by less than 1e-4."""
+
+
+def _doubled_ranks(sizes: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return twice the rank of each number, whole where ties share the mean of their ranks, ``(n,)``."""
+    _, place, counts = np.unique(sizes, return_inverse=True, return_counts=True)
+    return np.asarray((2 * counts.cumsum() - counts + 1)[place], dtype=np.int64)
+
+
+@lru_cache(maxsize=64)
+def _rank_sums(ranks: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the chance of every sum of ranks where each counts or not, as by the toss of a coin, ``(sum + 1,)``."""
+    chances = np.zeros(sum(ranks) + 1)
+    chances[0] = 1.0
+    for rank in ranks:
+        chances[rank:] += chances[:-rank].copy()
+        chances /= 2
+    return chances
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -168,7 +196,22 @@ def _standard_error(array: NDArray[np.float64]) -> float:
     return float(array.std(ddof=1)) / math.sqrt(array.size)
 
 
-def _finite(values: Sequence[float]) -> NDArray[np.float64]:
+def check_level(level: float) -> None:
+    """Refuse a level of an interval that is none.
+
+    Raises:
+        StudyError: it does not lie between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise StudyError(f"the level of an interval lies between 0 and 1, got {level}")
+
+
+def finite(values: Sequence[float]) -> NDArray[np.float64]:
+    """Return numbers as an array, ``(n,)``.
+
+    Raises:
+        StudyError: a number is not finite.
+    """
     array = np.asarray(values, dtype=np.float64)
     if not np.isfinite(array).all():
         raise StudyError(f"statistics need finite values, got {[float(value) for value in array]}")

@@ -8,8 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from strategies.errors import unknown
-from study.analysis.results import Results
-from study.analysis.statistics import ALPHA, Interval, t_interval
+from study.analysis.resampling import mean_interval
+from study.analysis.results import Results, cells
+from study.analysis.statistics import ALPHA, Interval
 from study.definition import GRID_FAMILY
 from study.errors import StudyError
 from trainables import multilabel
@@ -17,7 +18,7 @@ from trainables import multilabel
 METRICS = {
     "classification": ("nll", "uar", "accuracy", "macro_f1"),
     "regression": ("nll", "ccc", "mse"),
-    "multilabel": multilabel.METRICS,
+    "multilabel": multilabel.METRICS + multilabel.SEARCHED,
 }
 """Kind of task -> names of its metrics; the ``nll`` of a regression task is its loss, 1 - CCC."""
 HEADLINE = {"classification": "uar", "regression": "ccc", "multilabel": "macro_f1"}
@@ -36,7 +37,7 @@ class Summary:
         missing: planned seeds without a finite value.
         mean: mean over the seeds that have one; None without any.
         deviation: standard deviation over the seeds (n - 1); None for fewer than 2.
-        interval: t-interval of the mean; None for fewer than 2 seeds.
+        interval: of the mean (see ``resampling.mean_interval``); None for fewer than 2 seeds.
     """
 
     arm: str
@@ -50,17 +51,17 @@ class Summary:
 
 def final_rows(results: Results) -> pd.DataFrame:
     """Return the final row of every trial that has one; the newest, should a resumed trial have left two."""
-    if "kind" not in results.rows:
-        return results.rows
-    return results.rows[results.rows["kind"] == "final"].drop_duplicates("trial", keep="last")
+    return results.finals
 
 
 def epoch_rows(results: Results) -> pd.DataFrame:
     """Return one row per trial and epoch; the newest, should a resumed trial have reported an epoch twice."""
-    if "kind" not in results.rows:
-        return results.rows
-    epochs = results.rows[results.rows["kind"] == "epoch"].drop_duplicates(["trial", "epoch"], keep="last")
-    return epochs.sort_values(["trial", "epoch"], kind="stable")
+    return results.epochs
+
+
+def arm_epochs(results: Results, arm: str) -> pd.DataFrame:
+    """Return the epoch rows of one arm; those of another study's arm, which has none, are an empty table."""
+    return results.epochs_of_arms.get(arm, results.epochs.iloc[:0])
 
 
 def arm_ids(results: Results) -> list[str]:
@@ -70,12 +71,23 @@ def arm_ids(results: Results) -> list[str]:
 
 def labels(results: Results) -> dict[str, str]:
     """Return arm id -> label."""
-    return dict(zip(arm_ids(results), (str(label) for label in results.arms["label"]), strict=True))
+    return results.labels
+
+
+def roles(results: Results) -> dict[str, str]:
+    """Return arm id -> what it is there for; empty for an arm that is compared for its own sake."""
+    return results.roles
+
+
+def control_arms(results: Results) -> list[str]:
+    """Return the ids of the arms that are there to judge others by: single tasks, frozen means, scaled losses."""
+    return [arm for arm, role in roles(results).items() if role]
 
 
 def static_arms(results: Results) -> list[str]:
-    """Return the ids of the arms whose weights stay fixed, in the order of the plan."""
-    return [str(arm) for arm in results.arms.loc[results.arms["is_static"].astype(bool), "arm"]]
+    """Return the ids of the arms compared whose weights stay fixed, in the order of the plan."""
+    fixed = results.arms.loc[results.arms["is_static"].astype(bool), "arm"]
+    return [str(arm) for arm in fixed if not roles(results)[str(arm)]]
 
 
 def grid_arms(results: Results) -> list[str]:
@@ -85,19 +97,19 @@ def grid_arms(results: Results) -> list[str]:
 
 def single_arms(results: Results) -> list[str]:
     """Return the ids of the arms that are a method each: moving weights, or a network of their own."""
-    grid = set(grid_arms(results))
-    return [arm for arm in arm_ids(results) if arm not in grid]
+    others = {*grid_arms(results), *control_arms(results)}
+    return [arm for arm in arm_ids(results) if arm not in others]
 
 
 def dynamic_arms(results: Results) -> list[str]:
-    """Return the ids of the arms whose weights move, in the order of the plan."""
-    static = set(static_arms(results))
-    return [arm for arm in arm_ids(results) if arm not in static]
+    """Return the ids of the arms compared whose weights move, in the order of the plan."""
+    others = {*static_arms(results), *control_arms(results)}
+    return [arm for arm in arm_ids(results) if arm not in others]
 
 
 def planned_seeds(results: Results) -> list[int]:
     """Return every seed of the plan, ascending."""
-    return sorted({int(seed) for seed in results.trials["seed"]})
+    return results.seeds
 
 
 def task_metrics(results: Results, task: str) -> tuple[str, ...]:
@@ -122,22 +134,28 @@ def seed_values(results: Results, metric: str, rows: pd.DataFrame | None = None)
         metric: column of the rows; one that no row has gives NaN everywhere.
         rows: rows with one line per trial to read from; the final rows by default.
     """
+    if rows is None and metric in results.known_values:
+        return results.known_values[metric]
+    arms, seeds = arm_ids(results), planned_seeds(results)
     source = final_rows(results) if rows is None else rows
-    empty = pd.DataFrame(np.nan, index=arm_ids(results), columns=planned_seeds(results))
-    if metric not in source.columns or source.empty:
-        return empty
-    table = source.pivot(index="arm", columns="seed", values=metric).reindex(index=empty.index, columns=empty.columns)
-    return table.astype(float).replace([np.inf, -np.inf], np.nan)
+    values = np.full((len(arms), len(seeds)), np.nan)
+    if metric in source.columns and len(source):
+        found = source[metric].to_numpy(dtype=float, na_value=np.nan)
+        of_arm, of_seed = results.cells if rows is None else cells(source, arms, seeds)
+        planned = (of_arm >= 0) & (of_seed >= 0) & np.isfinite(found)
+        values[of_arm[planned], of_seed[planned]] = found[planned]
+    table = pd.DataFrame(values, index=pd.Index(arms), columns=pd.Index(seeds))
+    return table if rows is not None else results.known_values.setdefault(metric, table)
 
 
 def summarise(results: Results, metric: str) -> dict[str, Summary]:
-    """Return arm id -> mean, deviation and 95 % t-interval of one metric over the arm's seeds, in plan order."""
+    """Return arm id -> mean, deviation and 95 % interval of one metric over the arm's seeds, in plan order."""
     table = seed_values(results, metric)
     return {str(arm): summary_of(str(arm), metric, values) for arm, values in table.iterrows()}
 
 
 def metric_table(results: Results, metric: str) -> pd.DataFrame:
-    """Return one metric with a column per seed: ``arm, mean, half_width, seed 0, seed 1, ...``; half a 95 % t-interval.
+    """Return one metric with a column per seed: ``arm, mean, half_width, seed 0, seed 1, ...``; half a 95 % interval.
 
     Raises:
         StudyError: no final row has that metric; names those there are.
@@ -164,7 +182,7 @@ def summary_of(arm: str, metric: str, values: pd.Series) -> Summary:
     numbers = list(present.values())
     deviation = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
     mean = float(np.mean(numbers)) if numbers else None
-    return Summary(arm, metric, present, missing, mean, deviation, t_interval(numbers, 1 - ALPHA))
+    return Summary(arm, metric, present, missing, mean, deviation, mean_interval(numbers, 1 - ALPHA))
 
 
 def non_finite(results: Results, columns: Sequence[str]) -> pd.DataFrame:
@@ -213,10 +231,9 @@ def require_split(results: Results, split: str) -> None:
 
 def trajectories(results: Results, column: str, arm: str) -> pd.DataFrame:
     """Return a column of the epoch rows of one arm, one row per epoch and one column per seed."""
-    rows = epoch_rows(results)
-    if column not in rows.columns:
+    chosen = arm_epochs(results, arm)
+    if column not in chosen.columns:
         return pd.DataFrame(dtype=float)
-    chosen = rows[rows["arm"] == arm]
     return chosen.pivot(index="epoch", columns="seed", values=column).astype(float).sort_index()
 
 

@@ -9,7 +9,8 @@ from hypothesis.extra import numpy as hnp
 from study.analysis import compare
 from study.analysis.clock import clock_fit
 from study.analysis.diagnosis import chances, clocks, collapses, saturations, twins
-from study.analysis.front import front_sentences, front_table, pareto_front, position
+from study.analysis.front import front_sentences, front_table, position
+from study.analysis.pareto import pareto_front
 from study.errors import StudyError
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from study.analysis import compare
 from study.analysis.gradients import gradient_table
-from study.report.markdown import markdown, tables
+from study.report.markdown import markdown
+from study.report.writing import tables
 
 
 def without_probes(results):
