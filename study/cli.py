@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from strategies.errors import UserError
+from strategies.errors import UserError, unknown
 from strategies.text import printable, shown
+from study import interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,7 +19,26 @@ if TYPE_CHECKING:
     from study.cluster.session import Session
     from study.job import Outcome
 
+
+class _Commands(TyperGroup):
+    """Says what becomes of a command that is interrupted; the parser would end it without a word."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  (the parser's own types)
+        return _told(super().make_context, *arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        return _told(super().invoke, ctx)
+
+
+def _told(action: "Callable[..., Any]", *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+    try:
+        return action(*arguments, **options)
+    except KeyboardInterrupt:
+        raise typer.Exit(_interrupted()) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="study",
     help="Fair, distributed studies of how to weight the losses of a multi-task network.",
     no_args_is_help=True,
@@ -45,6 +65,8 @@ strategies_app = typer.Typer(
 app.add_typer(strategies_app, name="strategies")
 cluster_app = typer.Typer(help="Check a cluster that `ray up` has started.", no_args_is_help=True)
 app.add_typer(cluster_app, name="cluster")
+export_app = typer.Typer(help="Put a trained network, or a search, where others find it.", no_args_is_help=True)
+app.add_typer(export_app, name="export")
 new_app = typer.Typer(help="Start a plug-in of your own.", no_args_is_help=True)
 app.add_typer(new_app, name="new")
 head_app = typer.Typer(
@@ -83,12 +105,24 @@ RayAddress = Annotated[
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run trials that failed again.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        "--tolerance", help="Largest difference that counts as the same.", min=0, show_default="0; 0.01 on a GPU"
+    ),
+]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and warnings.")]
 
 
 def main() -> NoReturn:
     """Run the command line."""
-    main_with(sys.argv[1:])
+    interrupt.heed()
+    try:
+        main_with(sys.argv[1:])
+    except KeyboardInterrupt:  # another one, while the first was being told
+        interrupt.heard()
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def main_with(arguments: list[str]) -> NoReturn:
@@ -100,8 +134,7 @@ def main_with(arguments: list[str]) -> NoReturn:
     except typer.Exit as end:
         code = end.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        _complain("interrupted; what was finished is kept, and the same command goes on")
-        code = EXIT_INTERRUPTED
+        code = _interrupted()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -113,6 +146,12 @@ def main_with(arguments: list[str]) -> NoReturn:
     except Exception as failure:
         code = _usage_error(failure)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupted() -> int:
+    interrupt.heard()
+    _complain("interrupted; what was finished is kept, and the same command goes on")
+    return EXIT_INTERRUPTED
 
 
 def _complain(message: str) -> int:
@@ -337,23 +376,36 @@ def plan(
     overrides: Overrides = None,
     corpus: CorpusName = None,
     root: Root = None,
+    pilot: Annotated[
+        bool, typer.Option("--pilot", help="Train one epoch of each network and strategy, and tell hours and disk.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what would run, without running it."""
     from study import job, screen
     from study.plan import describe
+    from study.progress import make_display
 
     chosen = _definition(definition, overrides, corpus, root)
     screen.say(*(f"study: {line}" for line in job.name_clashes(chosen)))
-    screen.show_mapping(describe(job.planned(chosen)), as_json=as_json)
+    lines = dict(describe(job.planned(chosen)))
+    measured = job.piloted(chosen, make_display(quiet=False)) if pilot else {}
+    screen.show_mapping(lines | measured, as_json=as_json)
 
 
 @app.command("list")
-def list_studies(home: Home = None, as_json: Json = False) -> None:
+def list_studies(home: Home = None, as_json: Json = False, as_csv: Csv = False) -> None:
     """List the studies in the study home."""
     from study import screen
 
-    screen.show_studies(_home(home), as_json=as_json)
+    screen.show_studies(_home(home), _output(as_json, as_csv))
+
+
+def _output(as_json: bool, as_csv: bool) -> str:
+    """Return what results are printed as: ``text``, ``json`` or ``csv``."""
+    if as_json and as_csv:
+        raise UserError("--json and --csv print the same: choose one")
+    return "json" if as_json else "csv" if as_csv else "text"
 
 
 @app.command()
@@ -364,25 +416,93 @@ def show(
         str | None, typer.Option("--metric", help="Show one metric seed by seed, such as test/uar/emotion.")
     ] = None,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Show the comparison of a study, or one metric of it seed by seed."""
     from study import records, screen
 
-    folder = records.find(_home(home), study)
+    folder, output = records.find(_home(home), study), _output(as_json, as_csv)
     if metric is None:
-        screen.show_study(folder, as_json=as_json)
+        screen.show_study(folder, output)
     else:
-        screen.show_metric(folder, metric, as_json=as_json)
+        screen.show_metric(folder, metric, output)
 
 
 @app.command()
-def report(study: StudyName, home: Home = None) -> None:
-    """Write the report of a study again and print where it is."""
+def compare(
+    first: StudyName,
+    second: StudyName,
+    home: Home = None,
+    metric: Annotated[str, typer.Option("--metric", help="What to compare.")] = "test/joint_nll",
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Compare the arms of two studies of the same data, seed by seed."""
+    from study import pairing, records, screen
+
+    folder = _home(home)
+    pair = pairing.pair(records.find(folder, first), records.find(folder, second), metric)
+    screen.show_pairing(pair, _output(as_json, as_csv))
+
+
+@app.command()
+def report(
+    study: StudyName,
+    home: Home = None,
+    format_name: Annotated[
+        str, typer.Option("--format", help="One of html, md, latex, csv, parquet, json.", metavar="FORMAT")
+    ] = "html",
+) -> None:
+    """Write the report of a study and print where it is: one page that opens anywhere, or its tables."""
     from study import records
-    from study.report import write_report
+    from study.report import FORMATS, write_format
+
+    if format_name not in FORMATS:
+        raise UserError(unknown("format", format_name, FORMATS))
+    folder = records.find(_home(home), study)
+    print(write_format(records.load_results(folder), folder.report, format_name))
+
+
+@app.command()
+def verify(
+    study: StudyName,
+    trial: Annotated[str, typer.Option("--trial", help="Which, such as softmax-seed0.")],
+    home: Home = None,
+    tolerance: Tolerance = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a trial again and compare every number with what was recorded; exit code 1 if one is not the same."""
+    from study import records, screen, verification
+    from study.cluster import launch
+    from study.progress import make_display
 
     folder = records.find(_home(home), study)
-    print(write_report(records.load_results(folder), folder.report))
+    launch.use_plugins(folder)
+    verdict = verification.verify(folder, trial, make_display(quiet=quiet), tolerance)
+    screen.show_verification(verdict, as_json=as_json)
+    raise typer.Exit(EXIT_PROBLEMS if verdict.differences else 0)
+
+
+@app.command()
+def reproduce(
+    lock: Annotated[Path, typer.Argument(help="The lock.json of a study, or the folder that holds it.")],
+    out: Annotated[Path, typer.Option("--out", help="New study home.")] = Path("reproduced"),
+    root: Root = None,
+    address: RayAddress = None,
+    tolerance: Tolerance = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a study again from its lock file and compare every row; exit code 1 if one is not the same."""
+    from study import reproduction, screen
+    from study.progress import make_display
+
+    home = out.expanduser().resolve()
+    found = reproduction.reproduce(
+        lock.expanduser(), home, make_display(quiet=quiet), root=root, address=address, tolerance=tolerance
+    )
+    screen.print_lines(found.lines)
+    raise typer.Exit(EXIT_PROBLEMS if found.has_rows and not found.is_same else 0)
 
 
 @app.command()
@@ -391,6 +511,53 @@ def sync(study: StudyName, home: Home = None) -> None:
     from study import job, records
 
     print(job.sync(records.find(_home(home), study)))
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A best.pt, STUDY/TRIAL, or the address of a model in MLflow.")],
+    clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Sound files or films.")],
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="What is said; once for each clip, in their order.")
+    ] = None,
+    transcripts: Annotated[
+        Path | None, typer.Option("--transcripts", metavar="FILE", help="CSV file with the columns clip and text.")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a trained network makes of audio and video files; exit code 2 if one cannot be used."""
+    from study import prediction
+
+    raise typer.Exit(prediction.predict(model, clips, text or [], transcripts, _home(home), as_json=as_json))
+
+
+@export_app.command("optuna")
+def export_optuna(
+    study: StudyName,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="File to write.", show_default="in the study's folder")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Write the search of a study as an Optuna storage, for optuna-dashboard, and print where it is."""
+    from study import optuna_export, records, screen
+
+    path = optuna_export.export(records.find(_home(home), study), out)
+    print(path)
+    screen.say(f"to look at it: pip install optuna-dashboard; optuna-dashboard sqlite:///{path}")
+
+
+@export_app.command("model")
+def export_model(
+    study: StudyName,
+    trial: Annotated[str | None, typer.Option("--trial", help="Which.", show_default="the best on validation")] = None,
+    home: Home = None,
+) -> None:
+    """Keep the chosen network of a trial in MLflow's format and print its address."""
+    from study import prediction
+
+    prediction.export(study, trial, _home(home))
 
 
 @app.command()
@@ -618,11 +785,24 @@ ServerPort = Annotated[int, typer.Option(help="Port on the loopback address.", m
 
 
 @head_app.command("start")
-def head_start(home: Home = None, port: ServerPort = 5000) -> None:
+def head_start(
+    home: Home = None,
+    port: ServerPort = 5000,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Database that keeps the runs; one with a password: in STUDY_BACKEND_STORE_URI.",
+            show_default="mlflow.db in the folder of all studies",
+        ),
+    ] = None,
+) -> None:
     """Start MLflow behind a password and print its address; it runs until it is stopped."""
     from study import screen, server
 
-    started = server.start(_home(home), port)
+    if database is not None:
+        server.refuse_secret(database)
+    started = server.start(_home(home), port, database=database)
     print(started.uri)
     screen.say(f"runs are kept in {started.backend}; user and password: ~/.mlflow/credentials")
 

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from strategies.errors import suggestion, unknown
 from strategies.text import redacted
 from study import yaml_text
+from study.controls import Controls
 from study.errors import DefinitionError
+from study.parts import Part
+from study.search.settings import Search
 
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
 """Names become folder names: lower-case letters, digits, ``_`` and ``-``."""
@@ -34,12 +37,6 @@ LARGEST_SEED = 2**32 - 1
 
 _NOT_IDENTITY = {"title", "resources", "per_corpus", "seeds"}
 """Parts of a definition that change no number of a trial; more seeds extend a study instead of making another."""
-
-
-class Part(BaseModel):
-    """A part of a definition: unknown keys are refused, values cannot be changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Corpus(Part):
@@ -120,6 +117,10 @@ class Training(Part):
     diagnose_every: int | None = Field(default=None, ge=0, description="steps; None: once an epoch, 0: never")
 
 
+_SAME_FOR_ALL = ("epochs", "diagnose_every")
+"""Training settings that no arm has for itself: who trains longer is not compared."""
+
+
 class Grid(Part):
     """The static grid: every point of the simplex whose weights are multiples of ``step``."""
 
@@ -146,6 +147,21 @@ class Arm(Part):
         default=None, pattern=NAME, max_length=LONGEST_NAME, description="defaults to the name of the strategy"
     )
     network: ArmNetwork | None = Field(default=None, description="what of the network is this arm's own")
+    training: dict[str, Any] = Field(default_factory=dict, description="what of the training is this arm's own")
+    tuned: bool = Field(default=True, description="whether a search tunes it; false compares it as it is written")
+
+    @field_validator("training")
+    @classmethod
+    def _trainable(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for name in given:
+            if name in _SAME_FOR_ALL:
+                raise ValueError(f"{name} is the same for all arms: set training.{name} of the study")
+            if name not in Training.model_fields:
+                raise ValueError(unknown("training setting", name, [*Training.model_fields]))
+        try:
+            return Training.model_validate(given).model_dump(mode="json", include=set(given))
+        except ValidationError as mistakes:
+            raise ValueError(_one_line(mistakes)) from None
 
 
 class Resources(Part):
@@ -198,6 +214,8 @@ class Definition(Part):
     )
     control: str = "equal"
     arms: tuple[Annotated[GridArms | Arm, BeforeValidator(_arm_kind)], ...] = Field(min_length=1)
+    controls: Controls = Field(default=Controls(), description="arms that are there to judge the others by")
+    search: Search | None = Field(default=None, description="tune every method first, then compare with fresh seeds")
     resources: Resources = Resources()
     per_corpus: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="corpus name -> settings that hold for that corpus, overridden by --set"
@@ -214,6 +232,10 @@ class Definition(Part):
                 raise ValueError(f"reference_weights.{name} is {weight:g}, but weights are not negative")
         if self.reference_weights and sum(self.reference_weights.values()) <= 0:
             raise ValueError("reference_weights are all 0: at least one task must count")
+        if self.controls.effective_lr and self.training.diagnose_every == 0:
+            raise ValueError("controls.effective_lr needs the probes that training.diagnose_every: 0 turns off")
+        if self.search is not None:
+            _refuse_leaks(self.search, self.seeds, self.split)
         return self
 
     @property
@@ -233,8 +255,15 @@ class Definition(Part):
             if not content["training"][setting]:
                 content["training"].pop(setting)  # studies from before there was this setting keep their names
         for arm in content["arms"]:
-            if arm.get("network", {}) is None:
-                arm.pop("network")
+            for part in ("network", "training"):
+                if not arm.get(part, True):
+                    arm.pop(part)
+            if arm.get("tuned"):
+                arm.pop("tuned")
+        if content["search"] is None:
+            content.pop("search")
+        if self.controls == Controls():
+            content.pop("controls")
         if content["split"]["folds"] is None:
             content["split"].pop("folds")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -253,6 +282,15 @@ def _refuse_repeats(what: str, values: Sequence[Hashable]) -> None:
     repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
     if repeated:
         raise ValueError(f"{what} repeats {', '.join(repeated)}: each may be named once")
+
+
+def _refuse_leaks(search: Search, seeds: Sequence[int], split: Split) -> None:
+    """Refuse a search that sees what it is judged by afterwards."""
+    common = sorted(set(search.seed_numbers) & set(seeds))
+    if common:
+        raise ValueError(f"seeds has {', '.join(map(str, common))}, which search.seeds tunes with: use fresh seeds")
+    if split.folds is not None:
+        raise ValueError("search and split.folds: an utterance validates in one fold and tests in another; choose one")
 
 
 def shipped() -> list[str]:

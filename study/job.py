@@ -4,7 +4,8 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,17 +15,20 @@ import pandas as pd
 from strategies import registry as strategy_registry
 from strategies.plugins import Registry
 from strategies.text import redacted
-from study import driver, nodes, provenance, records, tracking
+from study import driver, nodes, provenance, records, tracking, waves
 from study.analysis import Comparison, compare
 from study.definition import Arm, Definition, load
 from study.errors import StudyError
 from study.observing import Observer, Observers
+from study.pilot import pilot
 from study.plan import Plan, make_plan
 from study.progress import Board, Display
 from study.records import StudyFolder
-from study.report import checked_figure, summary_lines, write_corpus_figure, write_report
-from study.runner import ray_started, run_trials, settled
+from study.report import checked_figure, note, write_corpus_figure, write_report
+from study.runner import ray_started, run_feed, run_trials, settled
 from study.tracking import Tracker, default_uri
+from study.tuning import Tuner, reported, sync_tuning, without_failed
+from study.warm_start import with_points
 from trainables import corpora, networks
 from trainables.corpora import Corpus, Finding, Store
 from trainables.corpora import registry as corpus_registry
@@ -87,7 +91,8 @@ class Recorder(Observer):
 
     def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:
         """Record the end."""
-        outcome = {"status": "failed", **failure} if failure else {"status": "finished", "predictions": True}
+        tested = {"predictions": True} if trial.until is None else {}  # a search never looks at the test split
+        outcome = {"status": "failed", **failure} if failure else {"status": "finished", **tested}
         self._folder.append(trial.trial, {"event": "end", **outcome})
 
 
@@ -127,6 +132,14 @@ def run(
         for warning in dict.fromkeys(split.warning for split in plan.splits(store.table) if split.warning):
             display.warn(warning)
         _write_lock(folder, plan, store)
+        if plan.methods:
+            tuned = _tune(plan, corpus, folder, store, display, address)
+            if tuned is None:
+                tracker = Tracker(folder, uri := default_uri(home))
+                tracker.start()
+                return _conclude(plan, folder, tracker, uri, display)
+            plan = tuned
+            _write_lock(folder, plan, store)
         return _run_locked(plan, folder, store, display, address=address, retry_failed=retry_failed)
 
 
@@ -157,6 +170,18 @@ def planned(definition: Definition) -> Plan:
         return plan
     table = _table_at_hand(definition, corpus)
     return plan if table is None else plan.with_table(table)
+
+
+def piloted(definition: Definition, display: Display) -> dict[str, str]:
+    """Return what a study will take, measured on this machine with one epoch of every distinct training.
+
+    Raises:
+        UserError: something does not fit.
+    """
+    corpus = corpora.create(definition.corpus.name, **definition.corpus.options)
+    plan = make_plan(definition, corpus)
+    store = prepare_store(definition, corpus, display)
+    return pilot(plan.with_table(store.table), corpus, _shared_place(plan, store))
 
 
 def _table_at_hand(definition: Definition, corpus: Corpus) -> pd.DataFrame | None:
@@ -195,12 +220,63 @@ def _network_names(definition: Definition) -> list[str]:
     return [definition.network.name, *(network.name for network in own if network is not None and network.name)]
 
 
+def _tune(
+    plan: Plan, corpus: Corpus, folder: StudyFolder, store: Store, display: Display, address: str | None
+) -> Plan | None:
+    """Search every method, or go on with it; return the plan of the chosen configurations, None if interrupted."""
+    if names := plan.definition.search.start_from if plan.definition.search is not None else ():
+        plan = replace(plan, methods=with_points(plan.methods, names, folder))
+    tuner = Tuner(plan, corpus, folder, _shared_place(plan, store))
+    campaign = tuner.campaign
+    if not campaign.done:
+        display.say(f"study {folder.name}: tuning {len(plan.methods)} methods, in {tuner.folder.path}")
+        board = tuner.board()
+        observers = Observers(Recorder(tuner.folder), tuner, board, display)
+        tracker = tuner.tracker(folder, default_uri(folder.path.parent))
+        with reported(tuner, tracker), ray_started(address, folder.log) as machines:
+            _feed(tuner, plan, Observers(observers, tracker), board, display, machines, address)
+    if not campaign.done:
+        return None
+    if not (tuner.folder.path / "tuning.json").exists():
+        tuner.close()
+    chosen = tuner.chosen()
+    tuned = replace(make_plan(plan.definition, corpus, chosen), folds=plan.folds)
+    tuned, lost = without_failed(tuned, chosen)
+    if lost:
+        display.warn(f"every configuration of {', '.join(lost)} failed in tuning: left out of the comparison")
+    return tuned
+
+
+def _feed(
+    tuner: Tuner,
+    plan: Plan,
+    observer: Observer,
+    board: Board,
+    display: Display,
+    machines: Sequence[nodes.Machine],
+    address: str | None,
+) -> None:
+    """Run the segments of a search on this machine or on the cluster at ``address``."""
+    if address is not None:
+        _refuse_unfit(nodes.look(), display)
+    examples = tuner.examples()
+    with _courier(examples, tuner.folder, address, named=False) as at:
+        resources = settled(plan.definition.resources, examples, machines, at)
+        with display.showing(board):
+            board.start_clock(nodes.concurrency(resources, machines))
+            run_feed(tuner, resources, machines, observer, tuner.folder.path / "ray", address=at)
+
+
+def _shared_place(plan: Plan, store: Store) -> str:
+    """Return where trials find the corpus: a URL, of which each machine makes its copy, or a path."""
+    place = plan.definition.corpus.root
+    return place if place is not None and corpora.is_url(place) else str(store.path)
+
+
 def _run_locked(
     plan: Plan, folder: StudyFolder, store: Store, display: Display, *, address: str | None, retry_failed: bool
 ) -> Outcome:
-    place = plan.definition.corpus.root
-    shared = place if place is not None and corpora.is_url(place) else str(store.path)  # each machine makes its copy
-    trials = plan.trials(shared, str(folder.checkpoints))
+    trials = plan.trials(_shared_place(plan, store), str(folder.checkpoints))
     board = Board(plan.arms, plan.definition.seeds, plan.definition.training.epochs, folds=plan.folds or (None,))
     waiting = _waiting(trials, folder, board, retry_failed=retry_failed)
     uri = default_uri(folder.path.parent)
@@ -233,7 +309,8 @@ def _run_trials(
                 display.say(f"each trial gets {resources.share:g} of a GPU")
             with display.showing(board):
                 board.start_clock(nodes.concurrency(resources, machines))
-                run_trials(waiting, resources, machines, observers, folder.path / "ray", address=at)
+                run = partial(run_trials, resources=resources, machines=machines, observer=observers, address=at)
+                waves.run(waiting, plan.arms, folder, observers, partial(run, scratch=folder.path / "ray"))
 
 
 def _refuse_unfit(found: Sequence[nodes.Node], display: Display) -> None:
@@ -250,15 +327,19 @@ def _refuse_unfit(found: Sequence[nodes.Node], display: Display) -> None:
 
 
 def _courier(
-    waiting: Sequence[TrialSpecification], folder: StudyFolder, address: str | None
+    waiting: Sequence[TrialSpecification], folder: StudyFolder, address: str | None, *, named: bool = True
 ) -> AbstractContextManager[Any]:
-    """Return the context in which machines that do not see this one's folders can ask for what they lack."""
+    """Return the context in which machines that do not see this one's folders can ask for what they lack.
+
+    Where trials are made up as a search goes, they are not named.
+    """
     if address is None:
         return nullcontext()
     from trainables.delivery import couriers
 
     store = waiting[0].store
-    return couriers(None if corpora.is_url(store) else store, folder.checkpoints, [trial.trial for trial in waiting])
+    names = [trial.trial for trial in waiting] if named else None
+    return couriers(None if corpora.is_url(store) else store, folder.checkpoints, names)
 
 
 def _conclude(plan: Plan, folder: StudyFolder, tracker: Tracker, uri: str, display: Display) -> Outcome:
@@ -272,16 +353,9 @@ def _conclude(plan: Plan, folder: StudyFolder, tracker: Tracker, uri: str, displ
         comparison = compare(results)
         report = write_report(results, folder.report)
     status = "KILLED" if unfinished else "FINISHED"
-    problem = tracker.finish(status, parent_note(comparison), headline(comparison))
+    problem = tracker.finish(status, note(comparison), headline(comparison))
     driver.write_outcome(folder, failed=failed, unfinished=unfinished, tracking_uri=uri, tracking_problem=problem)
     return Outcome(folder, comparison, report, failed, unfinished, uri, problem)
-
-
-def parent_note(comparison: Comparison | None) -> str:
-    """Return the study's note in MLflow: its summary in plain words."""
-    if comparison is None:
-        return "No trial has finished."
-    return "\n".join(f"- {line}" for line in summary_lines(comparison))
 
 
 def headline(comparison: Comparison | None) -> dict[str, float]:
@@ -336,7 +410,7 @@ def _root(definition: Definition, corpus: Corpus) -> Path | None:
 
 
 def _forget(folder: StudyFolder) -> None:
-    for path in (folder.rows, folder.predictions, folder.checkpoints, folder.report):
+    for path in (folder.rows, folder.predictions, folder.checkpoints, folder.report, folder.tuning.path):
         shutil.rmtree(path, ignore_errors=True)
     folder.lock.unlink(missing_ok=True)
     folder.create()
@@ -361,8 +435,11 @@ def _write_lock(folder: StudyFolder, plan: Plan, store: Store) -> None:
                 f"{store.content_hash[:12]}): bring the old corpus back, or start anew with --fresh"
             )
         plan = plan.with_seeds(folder.read_lock()["seeds"])
+    lock = provenance.lock(plan, store)
+    if folder.lock.exists() and any(folder.rows.iterdir()):
+        lock = provenance.with_earlier(lock, folder.read_lock())
     folder.write_text(folder.definition, plan.definition.as_yaml())
-    folder.write_text(folder.lock, json.dumps(provenance.lock(plan, store), indent=1))
+    folder.write_text(folder.lock, json.dumps(lock, indent=1))
 
 
 def _waiting(
@@ -390,8 +467,10 @@ def sync(folder: StudyFolder) -> str:
         results = records.load_results(folder)
         comparison = compare(results) if results.is_comparable else None
         uri = default_uri(folder.path.parent)
+        if results.tuning is not None:
+            sync_tuning(folder, results.tuning, uri)
         status = "KILLED" if results.trials["status"].isin(["interrupted", "pending"]).any() else "FINISHED"
-        count = tracking.sync(folder, uri, status, parent_note(comparison), headline(comparison))
+        count = tracking.sync(folder, uri, status, note(comparison), headline(comparison))
     return f"{count} trials of {folder.name} are recorded in {redacted(uri)}"
 
 

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +24,10 @@ _STATUS = {"finished": "FINISHED", "failed": "FAILED"}
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # the writer retries by itself and must not wait for MLflow's four minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # it tells of every step in which it makes the tables of a new database
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # whoever wrote to the store could run code here
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for results
 }
 _MAX_METRICS = 1000
@@ -43,8 +44,8 @@ def connect(uri: str) -> Any:  # noqa: ANN401  (mlflow is imported late)
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
-    for library in ("alembic", "mlflow"):  # Ray may have imported MLflow before
-        logging.getLogger(library).setLevel(logging.ERROR)
+    for library in ("alembic", "mlflow"):  # somebody may have imported MLflow before
+        logging.getLogger(library).setLevel(logging.WARNING)
     with _alone(uri):
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
@@ -60,6 +61,24 @@ def _alone(uri: str) -> Iterator[None]:
     with Path(f"{uri.removeprefix('sqlite:///')}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def chosen_runs(uri: str, study: str) -> dict[str, dict[str, str]]:
+    """Return method -> the values that a study has chosen for it, as text: what its tuning runs say."""
+    client = connect(uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    query = "tags.`phase` = 'tuning' and tags.`chosen` = 'yes'"
+    found: dict[str, dict[str, str]] = {}
+    for run in client.search_runs(experiments, query, max_results=_PAGE):
+        name = run.data.tags.get("study", "")
+        if name == study or name.startswith(f"{study}-"):
+            knobs = {knob: text for knob, text in run.data.params.items() if knob.startswith(_KNOBS)}
+            found.setdefault(run.data.tags["method"], knobs)
+    return found
+
+
+_KNOBS = ("training.", "strategy.", "network.")
+"""What the names of hyperparameters begin with."""
 
 
 def reason_of(failure: Exception) -> str:
@@ -157,8 +176,8 @@ class Writer:
             is_live: it is running; one that is not and did not end is marked as killed.
         """
         self.open()
-        record = self.folder.record(name)
-        if record.status == "pending" or name not in self._trials:
+        record = self._record(name)
+        if record.status == "pending" or not self._knows(name):
             return
         run = self._runs.get(name)
         if run is not None and run.contradicts(record.rows):
@@ -169,12 +188,19 @@ class Writer:
         self._write_rows(run, record.rows)
         self._write_status(run, record, _STATUS.get(record.status, "RUNNING" if is_live else "KILLED"))
 
+    def _record(self, name: str) -> TrialRecord:
+        return self.folder.record(name)
+
+    def _knows(self, name: str) -> bool:
+        return name in self._trials
+
     def write_parent(self, status: str, note: str, metrics: Mapping[str, float]) -> None:
         """Write the study itself: its report and figures as artifacts, its summary as a note, its headline metrics."""
         self.open()
         client = self._connected
         client.set_tag(self._parent, "mlflow.note.content", note)
-        known = client.get_run(self._parent).data.metrics
+        found = client.get_run(self._parent)
+        known = found.data.metrics
         for name, value in metrics.items():
             if known.get(name) != value:
                 client.log_metric(self._parent, name, value)
@@ -182,7 +208,8 @@ class Writer:
             client.log_artifact(self._parent, str(path))
         if self.folder.report.is_dir():
             client.log_artifacts(self._parent, str(self.folder.report), "report")
-        client.set_terminated(self._parent, status)
+        if found.info.status != status:  # writing it again must not change when it ended
+            client.set_terminated(self._parent, status)
 
     def open(self) -> None:
         """Find out what MLflow has of the study, and make the study's own run, unless that is known."""
@@ -235,6 +262,7 @@ class Writer:
         artifacts = (self.folder.path.parent / "artifacts" / name).as_uri() if local else None
         experiment = client.create_experiment(name, artifact_location=artifacts)
         client.set_experiment_tag(experiment, "mlflow.experiment.primaryMetric.name", "test/joint_nll")
+        client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")  # opens at the runs
         return str(experiment)
 
     def _complete_parent(self, run: _Run | None, lock: Mapping[str, Any]) -> str:
@@ -303,20 +331,16 @@ class Writer:
 
     def _create_trial(self, name: str, record: TrialRecord) -> _Run:
         started = None if record.started is None else int(1000 * record.started)
-        labels = self._labels(name)
-        trial, arm = self._trials[name], self._arms[self._trials[name]["arm"]]
-        run_name = f"{arm['label']} · seed {labels['seed']}"
-        if "fold" in trial:
-            run_name = f"{run_name} · fold {trial['fold']}"
         definition = self._lock["definition"]
         tags = {
-            **labels,
+            **self._labels(name),
             TRIAL_TAG: name,
             "mlflow.parentRunId": self._parent,
             "corpus": definition["corpus"]["name"],
             "split": definition["split"]["protocol"],
-            "family": arm["family"],
+            "family": self._family(name),
         }
+        run_name = self._run_name(name)
         made = self._connected.create_run(self._experiment, start_time=started, tags=tags, run_name=run_name)
         return self._complete_trial(name, _as_run(made), self._parent)
 
@@ -327,15 +351,72 @@ class Writer:
         fold = {"fold": str(trial["fold"])} if "fold" in trial else {}
         return {"study": self.folder.name, **labels, **fold}
 
+    def _run_name(self, name: str) -> str:
+        trial = self._trials[name]
+        told = [self._arms[trial["arm"]]["label"], f"seed {trial['seed']}"]
+        return " · ".join([*told, *([f"fold {trial['fold']}"] if "fold" in trial else [])])
+
+    def _family(self, name: str) -> str:
+        return str(self._arms[self._trials[name]["arm"]]["family"])
+
+    def _settings(self, name: str) -> dict[str, object]:
+        definition, arm = self._lock["definition"], self._arms[self._trials[name]["arm"]]
+        training = {**definition["training"], **arm.get("training", {})}
+        return _flat({"network": definition["network"], "training": training, "options": arm["options"]})
+
     def _complete_trial(self, name: str, run: _Run, parent: str) -> _Run:
         """Return the run of a trial with all that a process that was killed may have left out."""
-        if name in self._trials:
-            definition, arm = self._lock["definition"], self._arms[self._trials[name]["arm"]]
-            settings = {"network": definition["network"], "training": definition["training"], "options": arm["options"]}
-            self._log_params(run, self._labels(name) | _flat(settings))
+        if self._knows(name):
+            self._log_params(run, self._labels(name) | self._settings(name))
         if run.tags.get("mlflow.parentRunId") != parent:
             self._connected.set_tag(run.run_id, "mlflow.parentRunId", parent)
         return run
+
+
+@dataclass
+class TuningWriter(Writer):
+    """Brings the MLflow runs of a study's tuning phase up to what is on disk; they lie below the study's own run.
+
+    Attributes:
+        rows: the folder of the tuning phase.
+        describe: name of a trial -> its ``method``, ``configuration``, ``seed`` and ``values``; None for no trial.
+        chosen: trials of the configurations that are confirmed.
+    """
+
+    rows: StudyFolder = field(kw_only=True)
+    describe: Callable[[str], Mapping[str, Any] | None] = field(kw_only=True)
+    chosen: set[str] = field(default_factory=set, kw_only=True)
+
+    def write_parent(self, status: str, note: str, metrics: Mapping[str, float]) -> None:  # noqa: ARG002
+        """Mark what was chosen; the study itself is written when it has been confirmed."""
+        self.open()
+        for name in sorted(self.chosen & set(self._runs)):
+            if self._runs[name].tags.get("chosen") != "yes":
+                self._connected.set_tag(self._runs[name].run_id, "chosen", "yes")
+
+    def _record(self, name: str) -> TrialRecord:
+        return self.rows.record(name)
+
+    def _knows(self, name: str) -> bool:
+        return self.describe(name) is not None
+
+    def _told(self, name: str) -> Mapping[str, Any]:
+        return self.describe(name) or {}
+
+    def _labels(self, name: str) -> dict[str, str]:
+        told = self._told(name)
+        labels = {part: str(told[part]) for part in ("method", "configuration", "seed")}
+        return {"study": self.folder.name, "phase": "tuning", **labels}
+
+    def _run_name(self, name: str) -> str:
+        told = self._told(name)
+        return f"tuning · {told['method']} {told['configuration']} · seed {told['seed']}"
+
+    def _family(self, name: str) -> str:
+        return str(self._told(name)["method"])
+
+    def _settings(self, name: str) -> dict[str, object]:
+        return dict(self._told(name)["values"])
 
 
 def _ended(record: TrialRecord) -> int | None:

@@ -1,22 +1,30 @@
 """From a definition to arms, seeds and trials: what would run, checked before anything runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from strategies import Strategy, StrategyError, simplex_grid
 from strategies.errors import unknown
 from study import definition as definitions
+from study import methods, waves
+from study.analysis.delta import SINGLE_TASK
+from study.analysis.effects import detectable
+from study.analysis.statistics import ALPHA, seeds_needed, smallest_p
 from study.definition import GRID_FAMILY, Definition, GridArms
 from study.errors import DefinitionError
+from study.search.campaign import Campaign, Method, Stage
+from study.search.settings import Search
 from trainables import networks
 from trainables.corpora import Corpus, Split, check_protocol, is_replication, split_for_tasks
 from trainables.corpora.base import check_texts
 from trainables.corpora.folds import chosen_folds, count_folds, fold_splits
 from trainables.session import TrialSpecification, build_network, build_strategy
-from trainables.tasks import Task
+from trainables.tasks import Task, metric_names
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,11 @@ class Arm:
         may_be_clock: whether its strategy says that its weights may follow the number of steps; the diagnosis of a
             study then measures how well that fits.
         network: settings of its own network, modalities decided; None for that of the study.
+        training: settings of training that are its own.
+        changes: values that hold later in training, see ``TrialSpecification.changes``.
+        role: what it is there for, see ``study.analysis.results.Results``; empty for an arm compared for its own sake.
+        of: the arm it is made of, or the task it trains alone.
+        loss_scales: task -> factor of its loss in training.
     """
 
     arm: str
@@ -43,6 +56,11 @@ class Arm:
     static_weights: tuple[float, ...] | None
     may_be_clock: bool = False
     network: dict[str, Any] | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    changes: tuple[dict[str, Any], ...] = ()
+    role: str = ""
+    of: str = ""
+    loss_scales: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,7 @@ class Plan:
         control: the arm that differences are taken against.
         folds: numbers of the folds that every arm and seed is trained on; None without folds, and for a study over all
             folds until ``with_table`` has counted them.
+        methods: what is tuned before the arms are compared; empty without a search.
     """
 
     definition: Definition
@@ -65,6 +84,7 @@ class Plan:
     modalities: tuple[str, ...]
     control: str
     folds: tuple[int, ...] | None = None
+    methods: tuple[Method, ...] = ()
 
     @property
     def is_folded(self) -> bool:
@@ -119,13 +139,14 @@ class Plan:
             checkpoints: folder of the checkpoints; None for a plan that only counts.
         """
         return [
-            self._trial(arm, seed, fold, store, checkpoints)
+            self.trial(arm, seed, fold, store, checkpoints)
             for seed in self.definition.seeds
             for fold in self._folds()
             for arm in self.arms
         ]
 
-    def _trial(self, arm: Arm, seed: int, fold: int | None, store: str, checkpoints: str | None) -> TrialSpecification:
+    def trial(self, arm: Arm, seed: int, fold: int | None, store: str, checkpoints: str | None) -> TrialSpecification:
+        """Return one trial of ``trials``."""
         trial = f"{arm.arm}-seed{seed}" + ("" if fold is None else f"-fold{fold}")
         return TrialSpecification(
             trial=trial,
@@ -136,9 +157,12 @@ class Plan:
             network=self.network(arm),
             strategy={"name": arm.strategy, "options": arm.options},
             tasks=[task.as_dict() for task in self.tasks],
-            training=self.definition.training.model_dump(mode="json"),
+            training=self.definition.training.model_dump(mode="json") | arm.training,
             reference_weights=self.definition.reference,
             folder=None if checkpoints is None else f"{checkpoints}/{trial}",
+            changes=arm.changes,
+            loss_scales=arm.loss_scales,
+            criterion={arm.of: 1.0} if arm.role == SINGLE_TASK else None,
         )
 
     def _split(self, fold: int | None) -> dict[str, Any]:
@@ -152,8 +176,15 @@ class Plan:
         return self.definition.network.model_dump(mode="json") | {"modalities": list(self.modalities)}
 
 
-def make_plan(definition: Definition, corpus: Corpus) -> Plan:
+def make_plan(
+    definition: Definition, corpus: Corpus, chosen: Mapping[str, Sequence[Stage]] = MappingProxyType({})
+) -> Plan:
     """Return what a definition means for a corpus; every strategy and the network are built once to see that they can.
+
+    Args:
+        definition: what to plan.
+        corpus: what it is studied on.
+        chosen: method -> what a search has chosen for it; methods that are not named have their untuned values.
 
     Raises:
         UserError: the first thing that does not fit, in one line.
@@ -161,11 +192,13 @@ def make_plan(definition: Definition, corpus: Corpus) -> Plan:
     check_protocol(definition.split.protocol, definition.split.options)
     folds = _numbered_folds(definition.split)
     tasks = _tasks(definition, corpus)
-    arms = _arms(definition, tasks, corpus)
+    arms = _arms(definition, tasks, corpus) if definition.search is None else _tuned(definition, tasks, corpus, chosen)
     modalities = _modalities(definition.network, corpus, "network")
-    plan = Plan(definition, arms, tasks, modalities, _control(definition.control, arms), folds)
+    control = _control(definition.control, arms)
+    judging = waves.control_arms(definition.controls, tasks, arms, control)
+    plan = Plan(definition, _distinct([*arms, *judging]), tasks, modalities, control, folds)
     _rehearse(plan)
-    return plan
+    return plan if definition.search is None else replace(plan, methods=_rehearsed(plan, corpus))
 
 
 def _numbered_folds(split: definitions.Split, table: pd.DataFrame | None = None) -> tuple[int, ...] | None:
@@ -241,13 +274,96 @@ def _arms(definition: Definition, tasks: Sequence[Task], corpus: Corpus) -> tupl
             arms += _grid_arms(entry, len(tasks))
         else:
             arms.append(_single_arm(entry, tasks, _arm_network(definition, entry, corpus)))
+    seen = {arm.arm for arm in _distinct(arms)}
+    if definition.control == "equal" and not any(map(_is_equal, arms)) and "equal" not in seen:
+        arms.append(_single_arm(definitions.Arm(strategy="equal"), tasks))  # with three tasks no grid of tenths has it
+    return tuple(arms)
+
+
+def _tuned(
+    definition: Definition, tasks: Sequence[Task], corpus: Corpus, chosen: Mapping[str, Sequence[Stage]]
+) -> tuple[Arm, ...]:
+    """Return one arm for each method, with what a search has chosen for it."""
+    arms = []
+    for name, entry in methods.entries(definition, len(tasks)).items():
+        stages = chosen.get(name, ())
+        first = methods.configured(entry, stages[0].values) if stages else entry
+        changes = tuple(methods.change(stage.values, stage.first) for stage in stages[1:])
+        arm = replace(_single_arm(first, tasks, _arm_network(definition, first, corpus)), family=name, changes=changes)
+        if name == methods.STATIC_GRID:
+            arm = replace(arm, label=f"static grid {'/'.join(map(str, arm.options['weights']))}")
+        arms.append(arm)
+    return tuple(arms)
+
+
+def configured_arm(plan: Plan, corpus: Corpus, method: str, values: Mapping[str, Any]) -> Arm:
+    """Return a method with values of its hyperparameters.
+
+    Raises:
+        UserError: it cannot be built with them.
+    """
+    entry = methods.entries(plan.definition, len(plan.tasks))[method]
+    try:
+        arm = methods.configured(entry, values)
+    except ValidationError as mistakes:
+        first = mistakes.errors(include_url=False)[0]
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        raise DefinitionError(f"search.space: method '{method}' cannot have {dict(values)}: {reason}") from None
+    return _single_arm(arm, plan.tasks, _arm_network(plan.definition, arm, corpus))
+
+
+def _rehearsed(plan: Plan, corpus: Corpus) -> tuple[Method, ...]:
+    """Return the methods of a search, each built at the ends of every range to see that it can.
+
+    Raises:
+        UserError: one cannot, or could not go on from another's checkpoint where the scheduler wants that.
+    """
+    found = methods.methods(plan.definition, len(plan.tasks))
+    search = plan.definition.search or Search()
+    Campaign(found, search, plan.definition.training.epochs)  # checks what it is given
+    _refuse_unknown_metrics(search, plan.tasks)
+    for method in found:
+        shapes: dict[str, Any] = {}
+        for values in methods.corners(method.space):
+            arm = configured_arm(plan, corpus, method.name, values)
+            network = plan.network(arm)
+            if str(network) in shapes:
+                continue
+            with networks.without_memory():
+                built = build_network(network, plan.tasks)
+            shapes[str(network)] = {name: tuple(value.shape) for name, value in built.state_dict().items()}
+        _refuse_other_shapes(plan.definition, method, list(shapes.values()))
+    return tuple(found)
+
+
+def _refuse_unknown_metrics(search: Search, tasks: Sequence[Task]) -> None:
+    known = ["joint_nll", *(f"{metric}/{task.name}" for task in tasks for metric in metric_names(task))]
+    for objective in search.objective:
+        if objective.metric not in known:
+            raise DefinitionError(f"search.objective: {unknown('metric of the trials', objective.metric, known)}")
+
+
+def _refuse_other_shapes(definition: Definition, method: Method, shapes: Sequence[object]) -> None:
+    """Refuse hyperparameters that a scheduler cannot change in the middle of a training."""
+    scheduler = definition.search.scheduler if definition.search is not None else "none"
+    if scheduler not in ("pbt", "pb2"):
+        return
+    fixed = [name for name in method.space if name in ("training.optimizer", "training.batch_size")]
+    if any(shape != shapes[0] for shape in shapes[1:]):
+        fixed += [name for name in method.space if name.startswith("network.options.")]
+    if fixed:
+        raise DefinitionError(
+            f"search.scheduler {scheduler} goes on from checkpoints of other values, and {', '.join(fixed)} cannot "
+            "change in the middle of a training: take it out of search.space, or use scheduler none, asha or hyperband"
+        )
+
+
+def _distinct(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     seen: set[str] = set()
     for arm in arms:
         if arm.arm in seen:
             raise DefinitionError(f"arms: '{arm.arm}' is there twice: give one of them a name of its own (name: ...)")
         seen.add(arm.arm)
-    if definition.control == "equal" and not any(map(_is_equal, arms)) and "equal" not in seen:
-        arms.append(_single_arm(definitions.Arm(strategy="equal"), tasks))  # with three tasks no grid of tenths has it
     return tuple(arms)
 
 
@@ -280,8 +396,9 @@ def _single_arm(entry: definitions.Arm, tasks: Sequence[Task], network: dict[str
     except StrategyError as refusal:
         raise DefinitionError(f"arms: {refusal}") from None
     fixed = _fixed_weights(strategy) if strategy.is_static else None
-    family = GRID_FAMILY if fixed and network is None else name
-    return Arm(name, name, entry.strategy, dict(entry.options), family, fixed, strategy.may_be_clock, network)
+    family = GRID_FAMILY if fixed and network is None and not entry.training else name
+    options, training = dict(entry.options), dict(entry.training)
+    return Arm(name, name, entry.strategy, options, family, fixed, strategy.may_be_clock, network, training)
 
 
 def _fixed_weights(strategy: Strategy) -> tuple[float, ...]:
@@ -305,10 +422,8 @@ def _control(wanted: str, arms: Sequence[Arm]) -> str:
 
 def _rehearse(plan: Plan) -> None:
     """Build every network once without memory, so that what cannot be built fails here and not on a cluster."""
-    import torch
-
     own = [arm.network for arm in plan.arms if arm.network is not None]
-    with torch.device("meta"):
+    with networks.without_memory():
         for settings in (plan.network(), *own):
             build_network(settings, plan.tasks)
 
@@ -327,8 +442,38 @@ def describe(plan: Plan) -> Mapping[str, str]:
         "seeds": f"{len(definition.seeds)}: {', '.join(map(str, definition.seeds))}",
         **({"folds": _folds_line(plan)} if plan.is_folded else {}),
         **_amounts(plan, training.epochs),
+        **_controls_line(plan),
+        "smallest p": _power_line(plan),
+        **_search_lines(plan),
         "control": plan.control,
     }
+
+
+def _search_lines(plan: Plan) -> dict[str, str]:
+    """Return what is searched first, and how large that is."""
+    search, epochs = plan.definition.search, plan.definition.training.epochs
+    if search is None:
+        return {}
+    limits = search.budget.model_dump(exclude_none=True)
+    trials = search.budget.trials
+    told = ", ".join(f"{value:g} {name.replace('_', ' ')}" for name, value in limits.items())
+    metrics = ", ".join(f"{objective.metric} ({objective.direction})" for objective in search.objective)
+    lines = {
+        "search": f"{search.searcher}, scheduler {search.scheduler}; objective: {metrics} on validation",
+        "tuning seeds": f"{search.seeds}: {', '.join(map(str, search.seed_numbers))}",
+        "budget": f"the same for each of {len(plan.methods)} methods: {told}",
+    }
+    if trials is not None:
+        every = trials * len(plan.methods)
+        lines["tuning"] = (
+            f"{every} configurations, {every * search.seeds} trials, "
+            f"{'at most ' if len(limits) > 1 or search.scheduler != 'none' else ''}"
+            f"{every * search.seeds * epochs} epochs; then the trials above with fresh seeds"
+        )
+    for method in plan.methods:
+        knobs = "; ".join(f"{name} {values}" for name, values in method.space.dimensions.items())
+        lines[f"tunes {method.name}"] = f"{len(method.space)}: {knobs}"
+    return lines
 
 
 def network_line(plan: Plan) -> str:
@@ -359,6 +504,43 @@ def _amounts(plan: Plan, epochs: int) -> dict[str, str]:
         trials = len(plan.arms) * len(plan.definition.seeds)
         return {"trials": f"{trials} for each fold", "epochs": f"{epochs} a trial, {epochs * trials} for each fold"}
     return {"trials": str(plan.num_trials), "epochs": f"{epochs} a trial, {epochs * plan.num_trials} in all"}
+
+
+def _controls_line(plan: Plan) -> dict[str, str]:
+    """Return how many of the trials are there to judge the others by, and which wait for others."""
+    judging = [arm for arm in plan.arms if arm.role]
+    if not judging:
+        return {}
+    each = len(plan.definition.seeds)
+    trials = f"{_count(len(judging), 'arm')} of the above, {_count(each * len(judging), 'trial')}"
+    later = [arm for arm in judging if arm.role in waves.DERIVED]
+    waiting = f"; {len(later)} of these arms are made of others' rows and run after them" if later else ""
+    return {"controls": f"{trials}{' for each fold' if plan.is_folded else ''}{waiting}"}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def num_tests(plan: Plan) -> int:
+    """Return the number of tests against the control: one for each method, of which the static grid is one."""
+    methods = [arm for arm in plan.arms if not arm.role and arm.arm != plan.control]
+    return len({arm.family if arm.family == GRID_FAMILY else arm.arm for arm in methods})
+
+
+def _power_line(plan: Plan) -> str:
+    """Return the smallest p that the seeds can reach, and how many seeds it takes to reach .05 after Holm."""
+    seeds, tests = len(plan.definition.seeds), max(num_tests(plan), 1)
+    if seeds < 2:
+        return "none: one seed gives no interval and no test"
+    smallest, needed = smallest_p(seeds), seeds_needed(tests)
+    corrected = f", {min(1.0, tests * smallest):.4g} after Holm over {_count(tests, 'test')}" if tests > 1 else ""
+    enough = "" if tests * smallest <= ALPHA else f"; to reach {ALPHA:g} takes {needed} seeds"
+    effect = detectable(seeds, ALPHA / tests)
+    return (
+        f"{smallest:.4g} by the exact Wilcoxon test{corrected}{enough}. The paired t-test finds {effect:.2g} standard "
+        "deviations of the seeds' differences four times out of five"
+    )
 
 
 def _split_line(split: definitions.Split) -> str:

@@ -22,6 +22,8 @@ from study.observing import Observer
 
 if TYPE_CHECKING:
     from study.plan import Arm
+    from study.search.campaign import Campaign
+    from study.search.settings import Search
     from trainables.session import Row, TrialSpecification
 
 
@@ -128,6 +130,68 @@ class Board(Observer):
         return statistics.fmean(known) if known else None
 
 
+@dataclass
+class TuningBoard(Board):
+    """What has happened so far in a tuning phase; trials come up as it goes.
+
+    Attributes:
+        campaign: of the search.
+        search: its settings.
+    """
+
+    campaign: "Campaign | None" = None
+    search: "Search | None" = None
+    _known: int = 0
+
+    def __post_init__(self) -> None:
+        if self.campaign is not None:
+            self._epochs_before = self.epochs_done
+
+    def state(self, trial: "TrialSpecification") -> _TrialState:
+        """Return what is known of a trial."""
+        return self.trials.setdefault((trial.trial, trial.seed, None), _TrialState())
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods."""
+        return [] if self.campaign is None else list(self.campaign.ledger())
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs of all configurations and seeds that the campaign knows of."""
+        if self.campaign is None or self.search is None:
+            return 0
+        blocks = [block for method in self.methods for block in self.campaign.blocks(method)]
+        inherited = sum(0 if block.parent is None else block.parent.epoch for block in blocks)
+        return self.search.seeds * (sum(block.epochs for block in blocks) - inherited)
+
+    @property
+    def epochs_planned(self) -> int:
+        """Most epochs that the budget allows; 0 where it is in hours."""
+        if self.search is None:
+            return 0
+        budget = self.search.budget
+        by_trials = None if budget.trials is None else budget.trials * self.search.seeds * self.epochs
+        limits = [limit for limit in (by_trials, budget.epochs) if limit is not None]
+        return len(self.methods) * min(limits, default=0)
+
+    def seconds_left(self) -> float | None:
+        """Return the estimated time to the end of tuning; None before the first result or in a budget of hours."""
+        trained, planned = self.epochs_done - self._epochs_before, self.epochs_planned
+        if trained <= 0 or not planned:
+            return None
+        return max(planned - self.epochs_done, 0) * (time.monotonic() - self._started) / trained
+
+    def lines(self) -> "Iterator[tuple[str, int, int, int, float | None]]":
+        """Yield method, configurations begun, those that failed, those under way, and the best objective."""
+        for method in self.methods if self.campaign is not None else ():
+            blocks = self.campaign.blocks(method) if self.campaign is not None else []
+            known = [block for block in blocks if block.epochs and block.state != "failed" and block.curves]
+            best = min((block.loss() for block in known), default=None)
+            failed = sum(block.state == "failed" for block in blocks)
+            yield method, len(blocks), failed, sum(block.state == "running" for block in blocks), best
+
+
 def duration(seconds: float | None) -> str:
     """Return a time span for a person.
 
@@ -203,6 +267,10 @@ class LineDisplay(Display):
         state = board.state(trial)
         result = f"failed: {failure['error']}" if failure else f"validation joint NLL {state.joint_nll or 0:.4f}"
         left = duration(board.seconds_left())
+        if isinstance(board, TuningBoard):
+            done = f"[tuning, {board.epochs_done}/{board.epochs_planned or '?'} epochs]"
+            self.say(f"{done} {trial.trial} to epoch {trial.until}: {result}; about {left} left")
+            return
         self.say(f"[{board.ended}/{len(board.trials)}] {trial.trial}: {result}; about {left} left")
 
 
@@ -224,7 +292,9 @@ class LiveDisplay(Display):
     def showing(self, board: Board) -> Iterator[None]:
         """Show table and bar while trials run, and leave nothing behind: the results follow."""
         bar = _bar(self.console)
-        task = bar.add_task("trials", total=board.epochs * len(board.trials), note="")
+        tuning = isinstance(board, TuningBoard)
+        total = (board.epochs_planned or None) if isinstance(board, TuningBoard) else board.epochs * len(board.trials)
+        task = bar.add_task("tuning" if tuning else "trials", total=total, note="")
         live = Live(
             get_renderable=lambda: _render(board, bar, task),
             console=self.console,
@@ -242,10 +312,23 @@ def _bar(console: Console, *, transient: bool = False) -> Progress:
 
 
 def _render(board: Board, bar: Progress, task: TaskID) -> Group:
+    if isinstance(board, TuningBoard):
+        bar.update(task, completed=board.epochs_done, note=f"about {duration(board.seconds_left())} left")
+        return Group(_tuning_table(board), bar)
     failed = f", {board.count('failed')} failed" if board.count("failed") else ""
     note = f"{board.ended}/{len(board.trials)}{failed}, about {duration(board.seconds_left())} left"
     bar.update(task, completed=board.epochs_done, note=note)
     return Group(_table(board), bar)
+
+
+def _tuning_table(board: TuningBoard) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("method", "configurations", "failed", "running", "best on validation"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for method, begun, failed, running, best in board.lines():
+        shown_best = "" if best is None else f"{best:.4f}"
+        table.add_row(Text(printable(method)), str(begun), str(failed or ""), str(running or ""), shown_best)
+    return table
 
 
 def _table(board: Board) -> Table:
@@ -278,7 +361,7 @@ def _together(states: Sequence[_TrialState]) -> str:
 
 def make_display(*, quiet: bool) -> Display:
     """Return the display that fits: none when quiet, live on a terminal, lines elsewhere."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_jupyter=False)
     if quiet:
         return Display(console)
     return LiveDisplay(console) if console.is_terminal else LineDisplay(console)

@@ -5,7 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,10 @@ def lock(plan: Plan, store: Store) -> dict[str, Any]:
                 "static_weights": None if arm.static_weights is None else list(arm.static_weights),
                 "may_be_clock": arm.may_be_clock,
                 **({} if arm.network is None else {"network": arm.network}),
+                **({"training": arm.training} if arm.training else {}),
+                **({"changes": list(arm.changes)} if arm.changes else {}),
+                **({"role": arm.role, "of": arm.of} if arm.role else {}),
+                **({"loss_scales": arm.loss_scales} if arm.loss_scales else {}),
             }
             for arm in plan.arms
         ],
@@ -94,6 +98,21 @@ def lock(plan: Plan, store: Store) -> dict[str, Any]:
         "git_commit": commit,
         "facts": _facts(plan, store, commit),
     }
+
+
+EARLIER = "earlier versions"
+"""Fact of a study that was gone on with after something was upgraded: what some of its rows were made with."""
+
+
+def with_earlier(lock: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a lock that also tells of the versions that an earlier run of its study had, where they were others."""
+    names = [name for name, found in lock["versions"].items() if before["versions"].get(name, found) != found]
+    told = [f"{name} {before['versions'][name]}" for name in names]
+    if before["git_commit"] and before["git_commit"] != lock["git_commit"]:
+        told.append(f"git commit {before['git_commit'][:12]}")
+    known = before["facts"].get(EARLIER, "")
+    earlier = "; ".join(dict.fromkeys(part for part in (known, ", ".join(told)) if part))
+    return {**lock, "facts": {**lock["facts"], EARLIER: earlier}} if earlier else lock
 
 
 def _facts(plan: Plan, store: Store, commit: str) -> dict[str, str]:

@@ -8,6 +8,8 @@ Layout of a study's folder::
     predictions/TRIAL.npz  what the chosen network says of every test utterance, see trainables.predictions
     checkpoints/TRIAL/ last.pt and best.pt
     report/            report.md, figures, tables
+    tuning/            the same of its tuning phase, with history.jsonl and tuning.json, see study.tuning
+    cache/             copies of rows and scores that open at once, see study.columns; may be deleted
     study.log          what Ray and the driver said
 """
 
@@ -16,22 +18,29 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pandas as pd
+from pydantic_core import from_json
 
 from strategies.errors import UserError, unknown
+from study import columns
+from study.analysis.control_arms import EFFECTIVE_LR, FROZEN_MEAN
 from study.analysis.folds import pool_rows
 from study.analysis.results import Results
+from study.analysis.tuning import Tuning, from_plain
+from study.columns import TrialColumns
 from study.errors import StudyError
 from study.validation import LARGEST_LOCK, NAME, checked_lock, is_event
 from trainables.predictions import Predictions, read_predictions
 
 DEFAULT_HOME = "studies"
+TUNING = "tuning"
+"""Folder of a study's tuning phase."""
 STATUSES = ("finished", "failed", "interrupted", "pending")
 
 
@@ -69,9 +78,15 @@ class StudyFolder:
         self.predictions = path / "predictions"
         self.checkpoints = path / "checkpoints"
         self.report = path / "report"
+        self.cache = path / "cache"
         self.log = path / "study.log"
         self.definition = path / "definition.yaml"
         self.lock = path / "lock.json"
+
+    @property
+    def tuning(self) -> "StudyFolder":
+        """The folder of its tuning phase, which only a study with a search has."""
+        return StudyFolder(self.path / TUNING)
 
     def create(self) -> None:
         """Make the folder.
@@ -169,8 +184,55 @@ class StudyFolder:
         path = self.rows / f"{trial}.jsonl"
         if not path.exists():
             return TrialRecord(trial, "pending", [])
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return _read_record(trial, file, has_predictions=self._predictions_of(trial).is_file())
+        return _read_record(trial, path.read_bytes(), has_predictions=self._predictions_of(trial).is_file())
+
+    def columns(self, trials: Sequence[str]) -> dict[str, TrialColumns]:
+        """Return what is on disk of trials as columns of numbers, from the copy as far as it is still true."""
+        kept = columns.read_copy(self.cache)
+        stamps = {trial: self._stamp(trial) for trial in trials}
+        found = {
+            trial: kept[trial] if trial in kept and kept[trial].stamp == stamp else self._columns(trial, stamp)
+            for trial, stamp in stamps.items()
+        }
+        if any(one is not kept.get(trial) for trial, one in found.items()):
+            columns.write_copy(self.cache, found)
+        return found
+
+    def _stamp(self, trial: str) -> tuple[int, int, bool]:
+        return (*columns.file_stamp(self.rows / f"{trial}.jsonl"), self._predictions_of(trial).is_file())
+
+    def _columns(self, trial: str, stamp: tuple[int, int, bool]) -> TrialColumns:
+        record = self.record(trial)
+        return TrialColumns(stamp, record.status, record.error, record.seconds, *columns.columns_of(record.rows))
+
+
+class RememberedScores:
+    """Knows the scores of pools that were computed before, as long as the predictions are the same files.
+
+    Args:
+        folder: the study.
+    """
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self._folder = folder
+        self._before = columns.read_scores(folder.cache)
+        self._now: dict[str, Any] = {}
+
+    def __call__(
+        self, trials: list[str], weights: Mapping[str, float], score: Callable[[], dict[str, float]]
+    ) -> dict[str, float]:
+        """Return the scores of a pool, see ``study.analysis.folds.Remember``."""
+        state = [list(columns.file_stamp(self._folder.predictions / f"{trial}.npz")) for trial in trials]
+        key = " ".join(trials)
+        scores = columns.known_scores(self._before.get(key), state, weights)
+        scores = score() if scores is None else scores
+        self._now[key] = {"files": state, "weights": dict(weights), "scores": scores}
+        return scores
+
+    def keep(self) -> None:
+        """Write down what was not known before."""
+        if self._now != self._before:
+            columns.write_scores(self._folder.cache, self._now)
 
 
 @contextmanager
@@ -188,11 +250,11 @@ def _ends_torn(descriptor: int) -> bool:
     return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
 
 
-def _read_record(trial: str, lines: TextIO, *, has_predictions: bool) -> TrialRecord:
+def _read_record(trial: str, content: bytes, *, has_predictions: bool) -> TrialRecord:
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     started: float | None = None
     end: dict[str, Any] = {}
-    for line in lines:
+    for line in content.split(b"\n"):
         event = _parse_line(line)
         kind = event.get("event")
         if kind == "start":
@@ -209,11 +271,11 @@ def _read_record(trial: str, lines: TextIO, *, has_predictions: bool) -> TrialRe
     return TrialRecord(trial, status, ordered, started, seconds, end.get("error"), end.get("traceback"))
 
 
-def _parse_line(line: str) -> dict[str, Any]:
+def _parse_line(line: bytes) -> dict[str, Any]:
     """Return an event, or nothing for a line that a kill tore or that is none."""
     try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
+        event = from_json(line)  # three times as fast as the standard library's, and equal to it
+    except ValueError:
         return {}
     return event if is_event(event) else {}
 
@@ -262,10 +324,13 @@ def load_results(folder: StudyFolder) -> Results:
         StudyError: its lock, or predictions that are needed, cannot be read.
     """
     lock = folder.read_lock()
-    records = {trial["trial"]: folder.record(trial["trial"]) for trial in lock["trials"]}
-    trials, rows = _trials_frame(lock["trials"], records), _rows_frame(lock["trials"], records)
+    found = folder.columns([trial["trial"] for trial in lock["trials"]])
+    trials, rows = _trials_frame(lock["trials"], found), columns.frame(lock["trials"], found)
     if "fold" in trials:
-        rows = pool_rows(trials, rows, lock["reference_weights"], folder.read_predictions)
+        rows = pool_rows(
+            trials, rows, lock["reference_weights"], folder.read_predictions, remember := RememberedScores(folder)
+        )
+        remember.keep()
     return Results(
         study=folder.name,
         title=lock["title"],
@@ -278,16 +343,36 @@ def load_results(folder: StudyFolder) -> Results:
         control=lock["control"],
         reference_weights=lock["reference_weights"],
         facts=lock["facts"],
+        tuning=load_tuning(folder),
     )
+
+
+def load_tuning(folder: StudyFolder) -> Tuning | None:
+    """Return the tuning phase of a study as far as it has come; None without one.
+
+    Raises:
+        StudyError: what is on disk of it is none.
+    """
+    path = folder.tuning.path / "tuning.json"
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as failure:
+        raise StudyError(f"{path} cannot be read ({failure}): run the study again, which writes it anew") from failure
+    return from_plain(content, str(path))
 
 
 def _arms_frame(arms: list[dict[str, Any]]) -> pd.DataFrame:
     entries = [
         {
             **arm,
-            "is_static": arm.get("static_weights") is not None,
+            "is_static": arm.get("static_weights") is not None or arm.get("role") in (FROZEN_MEAN, EFFECTIVE_LR),
             "static_weights": _as_tuple(arm.get("static_weights")),
             "may_be_clock": arm.get("may_be_clock", False),  # older locks do not say
+            "role": arm.get("role", ""),
+            "of": arm.get("of", ""),
+            "scaled": next(iter(arm.get("loss_scales", {})), ""),
         }
         for arm in arms
     ]
@@ -298,7 +383,7 @@ def _as_tuple(weights: list[float] | None) -> tuple[float, ...] | None:
     return None if weights is None else tuple(weights)
 
 
-def _trials_frame(trials: list[dict[str, Any]], records: Mapping[str, TrialRecord]) -> pd.DataFrame:
+def _trials_frame(trials: list[dict[str, Any]], records: Mapping[str, TrialColumns]) -> pd.DataFrame:
     entries = [
         {
             "trial": trial["trial"],
@@ -316,13 +401,3 @@ def _trials_frame(trials: list[dict[str, Any]], records: Mapping[str, TrialRecor
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _rows_frame(trials: list[dict[str, Any]], records: Mapping[str, TrialRecord]) -> pd.DataFrame:
-    entries = [
-        {"trial": trial["trial"], "arm": trial["arm"], "seed": trial["seed"], **row}
-        for trial in trials
-        for row in records[trial["trial"]].rows
-    ]
-    columns = ["trial", "arm", "seed", "kind", "epoch"]
-    return pd.DataFrame(entries).drop(columns="time") if entries else pd.DataFrame(columns=columns)

@@ -4,6 +4,7 @@ A fault that may pass (a full disk, a machine that went away, too little memory 
 an arm, and a study that drops such trials compares what is left. A NaN or a bug would only come again.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ class Retries:
     """Decides round by round what runs.
 
     Args:
-        trials: all that have to run.
+        trials: all that have to run; more may be told of by ``admit``, as of a search that makes them up as it goes.
         resources: what each may use at first; ``max_restarts`` is how often a trial is tried again.
         pauses_s: seconds before each further round; the last one holds for all later ones.
     """
@@ -53,6 +54,7 @@ class Retries:
         self._avoid: dict[str, frozenset[str]] = {}
         self._short_of_memory = False
         self._number = 0
+        self._tries: Counter[tuple[str, int | None]] = Counter()
 
     @property
     def current(self) -> Round:
@@ -68,12 +70,14 @@ class Retries:
             at_a_time: how many trials ran beside each other.
         """
         kind = failure.get("kind", _LASTING)
-        if kind == _LASTING or self._number >= self._current.resources.max_restarts:
+        attempt = trial.trial, trial.until
+        if kind == _LASTING or self._tries[attempt] >= self._current.resources.max_restarts:
             return False
         if kind == _MEMORY:
             if not self._can_have_more_room(at_a_time):
                 return False
             self._short_of_memory = True
+        self._tries[attempt] += 1
         self._again.append(trial)
         if node := failure.get("node"):
             self._avoid[trial.trial] = self._avoid.get(trial.trial, frozenset()) | {node}

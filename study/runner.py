@@ -4,11 +4,13 @@ import logging
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from study import interrupt
 from study.definition import Resources
 from study.errors import StudyError
 from study.nodes import Machine, concurrency, fits, machines
@@ -29,6 +31,14 @@ _ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "600",  # Tune's own snapshots: we go on from our rows and checkpoints instead
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_TOP_PAD_": str(2**26),
+    "MALLOC_ARENA_MAX": "1",  # a trial is a thread, and the heaps of threads cannot grow as large as a tensor
+}
+"""Has glibc keep what a trial frees until the trial ends: else every large tensor is new pages, which the system has to
+clear first, a fifth of a step on a CPU. For processes that begin with it, as those that Ray starts on this machine."""
 _LOCAL_OBJECT_STORE = 128 * 2**20
 """Bytes of shared memory for Ray on one machine; trials exchange nothing but rows."""
 
@@ -54,7 +64,7 @@ def ray_started(address: str | None, log: Path) -> Iterator[list[Machine]]:
     Raises:
         StudyError: Ray cannot be reached or started.
     """
-    for name, value in _ENVIRONMENT.items():
+    for name, value in (_ENVIRONMENT | ({} if address else ALLOCATOR)).items():
         os.environ.setdefault(name, value)
     if address and _token_exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -66,7 +76,7 @@ def ray_started(address: str | None, log: Path) -> Iterator[list[Machine]]:
         "object_store_memory": _LOCAL_OBJECT_STORE,
     }
     try:
-        with nullcontext() if address else loopback_only():
+        with nullcontext() if address else loopback_only(), interrupt.kept():
             import ray
 
             ray.init(
@@ -80,11 +90,14 @@ def ray_started(address: str | None, log: Path) -> Iterator[list[Machine]]:
             raise StudyError(f"Ray cannot be started on this machine: {reason}") from failure
         hint = "is it up, and is this user's ~/.ray/auth_token the cluster's?"
         raise StudyError(f"the Ray cluster at {address} cannot be joined: {reason}; {hint}") from failure
+    except SystemExit:  # Ray's own answer to SIGTERM while it starts
+        raise KeyboardInterrupt from None
     with _logging_to(log):
         try:
             yield machines()
         finally:
-            ray.shutdown()
+            with interrupt.kept():
+                ray.shutdown()
 
 
 def _plugins() -> dict[str, Any]:
@@ -169,7 +182,7 @@ def run_trials(
     *,
     address: Any = None,  # noqa: ANN401  (see ``trainables.delivery``)
     pauses_s: Sequence[float] = PAUSES_S,
-) -> None:
+) -> bool:
     """Run trials to their end, or until Ctrl-C: then it returns with the trials that ended until then.
 
     A trial that fails for a reason that may pass is tried again when the others are through: after a pause, on another
@@ -184,29 +197,95 @@ def run_trials(
         address: where machines that do not see this one's folders ask for what they lack; None if there are none.
         pauses_s: seconds before each further round.
 
+    Returns:
+        Whether nobody interrupted it.
+
     Raises:
         StudyError: no trial fits, or Tune itself failed.
     """
-    retries = Retries(trials, resources, pauses_s)
+    return _run_rounds(Retries(trials, resources, pauses_s), None, machines, observer, scratch, address)
+
+
+class Feed(Protocol):
+    """Makes up trials as it goes, from how those before have ended."""
+
+    def next(self) -> "TrialSpecification | None":
+        """Return what to run next; None if there is nothing until another trial ends, or nothing ever."""
+        ...
+
+
+def run_feed(
+    feed: Feed,
+    resources: Resources,
+    machines: Sequence[Machine],
+    observer: Observer,
+    scratch: Path,
+    *,
+    address: Any = None,  # noqa: ANN401  (see ``trainables.delivery``)
+    pauses_s: Sequence[float] = PAUSES_S,
+) -> None:
+    """Run what a feed makes up, until it has nothing more or somebody interrupts it; the rest as ``run_trials``.
+
+    A trial is asked for when there is room for it, so that all that has ended until then can be taken into account. A
+    trial that failed for a reason that may pass is tried again when nothing else is left to run.
+
+    Raises:
+        StudyError: no trial fits, or Tune itself failed.
+    """
+    _run_rounds(Retries((), resources, pauses_s), feed, machines, observer, scratch, address)
+
+
+def _run_rounds(
+    retries: Retries,
+    feed: Feed | None,
+    machines: Sequence[Machine],
+    observer: Observer,
+    scratch: Path,
+    address: object,
+) -> bool:
+    """Return whether nobody interrupted it."""
     current: Round | None = retries.current
     while current is not None:
         at_a_time = concurrency(current.resources, machines)
-        open_trials = _run_round(current, machines, at_a_time, _Told(retries, observer, at_a_time), scratch, address)
-        if open_trials or not (current := retries.next_round(at_a_time)):
-            return
+        told = _Told(retries, observer, at_a_time, feed)
+        if not _run_round(current, machines, at_a_time, told, scratch, address):
+            return False
+        if not (current := retries.next_round(at_a_time)):
+            return True
         try:
             time.sleep(current.pause_s)
         except KeyboardInterrupt:
-            return
+            return False
+    return True
 
 
 class _Told(Observer):
-    """Hears how the trials of a round end: those that are tried again have not ended yet."""
+    """Hands out the trials of a round and hears how they end: those that are tried again have not ended yet."""
 
-    def __init__(self, retries: Retries, observer: Observer, at_a_time: int) -> None:
+    def __init__(self, retries: Retries, observer: Observer, at_a_time: int, feed: Feed | None = None) -> None:
         self.observer = observer
-        self._retries, self._at_a_time = retries, at_a_time
-        self.open = {trial.trial for trial in retries.current.trials}
+        self._retries, self._at_a_time, self._feed = retries, at_a_time, feed
+        self.by_name = {trial.trial: trial for trial in retries.current.trials}
+        self.open = set(self.by_name) if feed is None else set()
+        self._first = deque(retries.current.trials)
+        self.is_drained = feed is None
+
+    def hand_out(self) -> "TrialSpecification | None":
+        """Return what to run next in a round with a feed, as long as there is room; ``is_drained`` once all is done."""
+        if self._feed is None or len(self.open) >= self._at_a_time:
+            return None
+        trial = self._first.popleft() if self._first else self._feed.next()
+        if trial is None:
+            self.is_drained = not self.open
+            return None
+        self.by_name[trial.trial] = trial
+        self.open.add(trial.trial)
+        return trial
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all has ended: nobody interrupted it."""
+        return self.is_drained and not self.open
 
     def trial_ended(self, trial: "TrialSpecification", failure: dict[str, str] | None) -> None:
         """Pass it on, or keep the trial for the next round."""
@@ -219,8 +298,8 @@ class _Told(Observer):
 
 def _run_round(
     current: Round, machines: Sequence[Machine], at_a_time: int, told: _Told, scratch: Path, address: object
-) -> set[str]:
-    """Run the trials of one round; return those that did not end, because somebody interrupted it."""
+) -> bool:
+    """Run the trials of one round; return whether all of them ended and nobody interrupted it."""
     from ray import tune
 
     from trainables.trial import run_trial
@@ -228,31 +307,34 @@ def _run_round(
     resources = current.resources
     shutil.rmtree(scratch, ignore_errors=True)
     trainable = run_trial if address is None else tune.with_parameters(run_trial, address=address)
-    space = {"threads": resources.cpus, "gpus": resources.share}
+    space: dict[str, Any] = {"threads": resources.cpus, "gpus": resources.share}
+    source: dict[str, Any] = {"max_concurrent_trials": at_a_time}
+    if told.is_drained:
+        space["trial"] = tune.grid_search([trial.as_dict() for trial in current.trials])
+    else:
+        source = {"search_alg": _make_searcher(told), "num_samples": -1}  # as many as it has
     tuner = tune.Tuner(
         tune.with_resources(trainable, _room(current, machines)),
-        param_space={**space, "trial": tune.grid_search([trial.as_dict() for trial in current.trials])},
+        param_space=space,
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=at_a_time,
-            reuse_actors=True,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
+            reuse_actors=True, trial_name_creator=_trial_name, trial_dirname_creator=_folder_name, **source
         ),
         run_config=tune.RunConfig(
             name="trials",
             storage_path=str(scratch),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=resources.max_restarts),
-            callbacks=[_make_callback(current.trials, told)],
+            callbacks=[_make_callback(told)],
         ),
     )
     try:
-        tuner.fit()
+        with interrupt.kept():
+            tuner.fit()
     except tune.TuneError as failure:
         raise _reason_of(failure) from failure
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return told.open
+    return told.is_over
 
 
 def _reason_of(failure: BaseException) -> StudyError:
@@ -290,7 +372,40 @@ def _trial_name(trial: Any) -> str:  # noqa: ANN401  (Tune's own trial)
     return str(trial.config["trial"]["trial"])
 
 
-def _make_callback(trials: "Sequence[TrialSpecification]", told: _Told) -> Any:  # noqa: ANN401  (needs ray)
+def _folder_name(trial: Any) -> str:  # noqa: ANN401  (Tune's own trial)
+    """Return the name of Tune's folder of a trial, which is another one for every segment of it."""
+    until = trial.config["trial"]["until"]
+    return _trial_name(trial) if until is None else f"{_trial_name(trial)}-until{until}"
+
+
+def _make_searcher(told: _Told) -> Any:  # noqa: ANN401  (needs ray)
+    """Return what Tune asks for trials; made here because its base class needs Ray."""
+    from ray.tune.search import Searcher
+
+    class Asker(Searcher):
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            """Tune pickles searchers to restore them, which nobody asks for here: the feed remembers for itself."""
+            return Searcher, ()
+
+        def save(self, checkpoint_path: str) -> None:
+            """Save nothing."""
+
+        def set_search_properties(self, *settings: object, **spec: object) -> bool:  # noqa: ARG002
+            return True
+
+        def suggest(self, trial_id: str) -> Any:  # noqa: ANN401, ARG002  (configuration, None or a word)
+            trial = told.hand_out()
+            if trial is not None:
+                return {"trial": trial.as_dict()}
+            return Searcher.FINISHED if told.is_drained else None
+
+        def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:  # noqa: ANN401
+            """Do nothing: the callback tells."""
+
+    return Asker()
+
+
+def _make_callback(told: _Told) -> Any:  # noqa: ANN401  (needs ray)
     """Return the Tune callback that tells the observer; made here because its base class needs Ray."""
     from ray import tune
 
@@ -298,7 +413,6 @@ def _make_callback(trials: "Sequence[TrialSpecification]", told: _Told) -> Any: 
 
     class Messenger(tune.Callback):
         def __init__(self) -> None:
-            self.by_name = {trial.trial: trial for trial in trials}
             self.failures: dict[str, dict[str, str]] = {}
             self.idle = Idle()
 
@@ -307,7 +421,7 @@ def _make_callback(trials: "Sequence[TrialSpecification]", told: _Told) -> Any: 
             return tune.Callback, ()
 
         def specification(self, trial: Any) -> "TrialSpecification":  # noqa: ANN401
-            return self.by_name[_trial_name(trial)]
+            return told.by_name[_trial_name(trial)]
 
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ANN401, ARG002
             if seconds := self.idle.seconds([trial.status for trial in trials]):

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich import box
@@ -18,19 +18,23 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from strategies import registry
-from strategies.examination import Verdict
 from strategies.options import OptionDescription
 from strategies.plugins import PROJECT
-from strategies.registry import StrategyDescription
 from strategies.text import shown
 from study import records
 from study.analysis import Comparison, compare, metric_table
-from study.cluster.session import Tunnel
-from study.doctor import Finding
-from study.job import Outcome
+from study.pairing import Pairing
 from study.records import StudyFolder
 from study.report import console_table, summary_lines
+from study.report.text import number, range_cell, signed
+
+if TYPE_CHECKING:  # these need PyTorch, seconds that showing a study must not pay
+    from strategies.examination import Verdict
+    from strategies.registry import StrategyDescription
+    from study.cluster.session import Tunnel
+    from study.doctor import Finding
+    from study.job import Outcome
+    from study.verification import Verification
 
 _WIDEST = 10_000
 """Columns to print for when output is not a terminal: a row of a piped table is one line, whatever it holds."""
@@ -99,7 +103,7 @@ def say(*lines: str) -> None:
         print(shown(line), file=sys.stderr)
 
 
-def show_outcome(outcome: Outcome, command: str, cluster: str | None = None) -> int:
+def show_outcome(outcome: "Outcome", command: str, cluster: str | None = None) -> int:
     """Print how a run ended, here or on the cluster of a file, and what to do next; return the exit code."""
     if outcome.comparison is not None:
         show_comparison(outcome.comparison)
@@ -145,7 +149,7 @@ def show_stopped(folder: StudyFolder, *, stopped: bool) -> None:
     say(f"study {folder.name} was stopped: {kept}, the others go on where they were: study resume {folder.name}")
 
 
-def show_tunnel(tunnel: Tunnel) -> None:
+def show_tunnel(tunnel: "Tunnel") -> None:
     """Print where MLflow of a cluster is, and who may enter."""
     print_lines([tunnel.url])
     say(f"user {tunnel.user}; the password lies in {tunnel.password_at}; Ctrl-C closes the tunnel")
@@ -170,29 +174,76 @@ def show_comparison(comparison: Comparison) -> None:
     print_lines(summary_lines(comparison))
 
 
-def show_study(folder: StudyFolder, *, as_json: bool) -> None:
-    """Print the comparison of a study."""
+def show_study(folder: StudyFolder, output: str) -> None:
+    """Print the comparison of a study, as ``text``, ``json`` or ``csv``."""
     comparison = compare(records.load_results(folder))
-    if as_json:
+    if output == "json":
         print_json({"study": folder.name, "arms": _records(comparison.table), "summary": summary_lines(comparison)})
+    elif output == "csv":
+        print_csv(comparison.table)
     else:
         show_comparison(comparison)
 
 
-def show_metric(folder: StudyFolder, metric: str, *, as_json: bool) -> None:
+def show_metric(folder: StudyFolder, metric: str, output: str) -> None:
     """Print one metric of a study with every seed."""
-    show_tables({metric: metric_table(records.load_results(folder), metric)}, as_json=as_json)
+    table = metric_table(records.load_results(folder), metric)
+    if output == "csv":
+        print_csv(table)
+    else:
+        show_tables({metric: table}, as_json=output == "json")
+
+
+def print_csv(table: pd.DataFrame) -> None:
+    """Print a table as CSV; an empty cell is a missing number."""
+    sys.stdout.write(table.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
+
+
+def show_pairing(pairing: Pairing, output: str) -> None:
+    """Print two studies side by side: the arms that both have, and in what the studies differ."""
+    studies = pairing.studies
+    if output == "json":
+        print_json({**asdict(pairing), "studies": {**vars(studies), "table": _records(studies.table)}})
+        return
+    if output == "csv":
+        print_csv(studies.table)
+        say(*pairing.lines)
+        return
+    columns = ["arm", "seeds", studies.first, studies.second, "difference", "95 % interval", "t-test p, Holm"]
+    rows = [
+        [
+            str(row["label"]),
+            str(row["num_seeds"]),
+            *(number(row[name]) for name in ("first", "second")),
+            signed(row["difference"]),
+            range_cell(row["low"], row["high"]),
+            number(row["t_holm_p"], 4),
+        ]
+        for row in studies.table.to_dict("records")
+    ]
+    print_table(columns, rows)
+    print_lines(pairing.lines)
+
+
+def show_verification(verdict: "Verification", *, as_json: bool) -> None:
+    """Print how a trial did when it was trained again."""
+    if as_json:
+        print_json({**asdict(verdict), "same": not verdict.differences})
+    else:
+        print_lines(verdict.lines)
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def show_studies(home: Path, *, as_json: bool) -> None:
-    """Print the studies of a study home with how far they are."""
+def show_studies(home: Path, output: str) -> None:
+    """Print the studies of a study home with how far they are, as ``text``, ``json`` or ``csv``."""
     entries = [_study_entry(StudyFolder(home / name)) for name in records.names(home)]
-    if as_json:
+    if output == "json":
         print_json(entries)
+    elif output == "csv":
+        print_csv(pd.DataFrame(entries, columns=["study", "trials", *records.STATUSES]))
     elif entries:
         print_table(list(entries[0]), [[str(value) for value in entry.values()] for entry in entries])
     else:
@@ -227,7 +278,7 @@ def show_mapping(values: Mapping[str, str], *, as_json: bool) -> None:
     print_lines(f"{name:<{width}}  {value}" for name, value in values.items())
 
 
-def show_findings(findings: Sequence[Finding], *, as_json: bool) -> int:
+def show_findings(findings: "Sequence[Finding]", *, as_json: bool) -> int:
     """Print what the doctor found; return the exit code."""
     if as_json:
         print_json([vars(finding) for finding in findings])
@@ -238,6 +289,8 @@ def show_findings(findings: Sequence[Finding], *, as_json: bool) -> int:
 
 def show_strategies(*, as_json: bool) -> None:
     """Print all strategies in a table; those that cannot be used get a line each on standard error."""
+    from strategies import registry
+
     found, problems = registry.catalogue()
     say(*(f"study: {problem}" for problem in problems))
     if as_json:
@@ -250,13 +303,13 @@ def show_strategies(*, as_json: bool) -> None:
         print_lines([f"plug-ins: {', '.join(plugins)}"])
 
 
-def _strategy_row(strategy: StrategyDescription) -> list[str]:
+def _strategy_row(strategy: "StrategyDescription") -> list[str]:
     tunes = ", ".join(option.name for option in strategy.options if option.search)
     facts = [strategy.kind, strategy.passes, strategy.weight_scale]
     return [strategy.name, *facts, tunes or "-", _paper(strategy), _same_as(strategy.coincides)]
 
 
-def _paper(strategy: StrategyDescription) -> str:
+def _paper(strategy: "StrategyDescription") -> str:
     """Return who published it and when, ``Chen et al. 2018``."""
     return "-" if strategy.year is None else f"{strategy.reference.partition(',')[0]} {strategy.year}"
 
@@ -272,6 +325,8 @@ def _same_as(coincides: Mapping[str, str]) -> str:
 
 def show_strategy(name: str, *, as_json: bool) -> None:
     """Print one strategy in full: what it does, what it is, and its options."""
+    from strategies import registry
+
     strategy = registry.describe(name)
     if name in (clashes := registry.REGISTRY.clashes()):
         say(f"study: {clashes[name]}")
@@ -291,7 +346,7 @@ def option_lines(option: OptionDescription) -> list[str]:
     return ["", f"option {option.name} {value}{search}", *meaning]
 
 
-def _facts(strategy: StrategyDescription) -> dict[str, str]:
+def _facts(strategy: "StrategyDescription") -> dict[str, str]:
     return {
         "kind": strategy.kind,
         "passes": strategy.passes,
@@ -310,7 +365,7 @@ def readable(docstring: str) -> str:
     return re.sub(r":math:`([^`]*)`", r"\1", text).replace(".. math::", "   ").strip()
 
 
-def show_verdicts(target: str, verdicts: Sequence[Verdict], *, as_json: bool) -> int:
+def show_verdicts(target: str, verdicts: "Sequence[Verdict]", *, as_json: bool) -> int:
     """Print how a strategy did in the conformance kit; return the exit code."""
     failed = [verdict for verdict in verdicts if verdict.outcome == "failed"]
     if as_json:
@@ -324,7 +379,7 @@ def show_verdicts(target: str, verdicts: Sequence[Verdict], *, as_json: bool) ->
     return 1 if failed else 0
 
 
-def _verdict_line(verdict: Verdict) -> str:
+def _verdict_line(verdict: "Verdict") -> str:
     mark = {"ok": "ok    ", "failed": "FAILED", "not applicable": "-     "}[verdict.outcome]
     excuse = "not applicable: " if verdict.outcome == "not applicable" else ""
     return f"{mark}  {verdict.check}" + (f": {excuse}{verdict.reason}" if verdict.reason else "")

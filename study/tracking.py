@@ -49,10 +49,15 @@ class Tracker(Observer):
 
     The study never waits for it and never fails because of it: what could not be written stays on disk, is tried again
     every few seconds, and once more at the end.
+
+    Args:
+        folder: where the rows are.
+        uri: the tracking store.
+        writer: what writes them; by default that of a study's own trials.
     """
 
-    def __init__(self, folder: StudyFolder, uri: str) -> None:
-        self._writer = Writer(folder, uri)
+    def __init__(self, folder: StudyFolder, uri: str, writer: Writer | None = None) -> None:
+        self._writer = writer or Writer(folder, uri)
         self._folder = folder
         self._changed: set[str] = set()
         self._live: set[str] = set()

@@ -30,13 +30,14 @@ _KINDS: Mapping[str, type] = {
     "git_commit": str,
 }
 _ENTRIES: Mapping[str, Mapping[str, re.Pattern[str]]] = {
-    "arms": {"arm": NAME, "label": _LABEL, "strategy": NAME, "family": _LABEL},
+    "arms": {"arm": NAME, "label": _LABEL, "strategy": NAME, "family": _LABEL, "role": NAME, "of": NAME},
     "tasks": {"name": NAME, "kind": NAME},
     "trials": {"trial": NAME, "arm": NAME},
 }
-_SELDOM = ("strategy", "family", "kind")
-"""What older locks do not say."""
+_SELDOM = ("strategy", "family", "kind", "role", "of")
+"""What older locks, or those of arms of their own, do not say."""
 _NUMBERS = (int, float)
+_IN_A_ROW = {int, float, str}
 
 
 def checked_lock(content: object, study: str) -> dict[str, Any]:
@@ -64,7 +65,10 @@ def is_event(event: object) -> bool:
 def _is_row(row: object) -> bool:
     if not isinstance(row, dict) or row.get("kind") not in ("epoch", "final"):
         return False
-    return isinstance(row.get("epoch"), int) and all(_is_number(row[name]) for name in row if name != "kind")
+    if not isinstance(row.get("epoch"), int):
+        return False
+    kinds = list(map(type, row.values()))  # a study may have a hundred thousand rows of fifty values
+    return kinds.count(str) == 1 and set(kinds) <= _IN_A_ROW
 
 
 def _is_number(value: object) -> bool:
@@ -105,8 +109,11 @@ def _list_fault(part: str, entry: Mapping[str, Any]) -> str:
     """Return what is wrong with the lists of an arm or a task: its fixed weights, or its classes."""
     if part == "arms":
         weights = entry.get("static_weights")
-        good = weights is None or (isinstance(weights, list) and all(map(_is_number, weights)))
-        return "" if good else "static_weights in arms are no numbers"
+        if not (weights is None or (isinstance(weights, list) and all(map(_is_number, weights)))):
+            return "static_weights in arms are no numbers"
+        scales = entry.get("loss_scales", {})
+        good = isinstance(scales, dict) and all(map(NAME.fullmatch, scales)) and all(map(_is_number, scales.values()))
+        return "" if good else "loss_scales in arms are no numbers"
     if part == "tasks":
         classes = entry.get("classes", [])
         good = isinstance(classes, list) and all(isinstance(name, str) for name in classes)

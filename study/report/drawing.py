@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from study.analysis.results import Results
-from study.analysis.summary import dynamic_arms, static_arms
+from study.analysis.summary import dynamic_arms, seed_values, static_arms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,11 +45,24 @@ def loss_unit(results: Results, tasks: Sequence[str]) -> str:
     return " and ".join(unit for kind, unit in ((False, "nats"), (True, "1 - CCC")) if kind in regression)
 
 
+MOST_DRAWN = 24
+"""Arms that a figure has room for one by one."""
+
+
+def drawn_arms(results: Results) -> list[str]:
+    """Return the dynamic arms that figures show, in the order of the plan: of too many those best on validation."""
+    arms = dynamic_arms(results)
+    if len(arms) <= MOST_DRAWN:
+        return arms
+    best = seed_values(results, "valid/joint_nll").loc[arms].mean(axis=1).sort_values(kind="stable").index[:MOST_DRAWN]
+    return [arm for arm in arms if arm in set(best)]
+
+
 def arm_styles(results: Results) -> dict[str, tuple[str, Any, str]]:
     """Return the colour, line style and marker of the arms that figures highlight: control and dynamic ones."""
     styles: dict[str, tuple[str, Any, str]] = {
-        arm: (COLOURS[i % 6], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
-        for i, arm in enumerate(dynamic_arms(results))
+        arm: (COLOURS[i % 6], LINES[(i + i // 6) % len(LINES)], MARKERS[i % len(MARKERS)])
+        for i, arm in enumerate(drawn_arms(results))
     }
     if results.control in static_arms(results):
         styles[results.control] = ("#000000", "-", "o")

@@ -9,19 +9,21 @@ import pandas as pd
 
 from study.analysis.comparison import Comparison
 from study.analysis.results import Results
-from study.analysis.summary import dynamic_arms, labels, mean_trajectory, seed_values, trajectories
+from study.analysis.summary import labels, mean_trajectory, seed_values, trajectories
 from study.report.drawing import (
     COLOURS,
     DARK,
     GREY,
     arm_styles,
     direct_labels,
+    drawn_arms,
     loss_unit,
     subplots,
     whole_epochs,
 )
 from study.report.panels import arms_figure, draw_clock, draw_weights
 from study.report.plane import task_plane_figure
+from study.report.tuning import tuning_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,33 +42,60 @@ def figures(results: Results, comparison: Comparison) -> dict[str, Figure]:
         "task_plane": task_plane_figure(results, comparison),
         "differences": differences_figure(results, comparison),
         "arms": arms_figure(results, comparison),
+        "tuning": tuning_figure(results),
     }
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
+_IN_A_ROW = 4
+"""Arms side by side."""
+_WEIGHTS = (("weight/{}", "weight (scaled to sum 1)"), ("gradient/share/{}", "effective weight (sum 1)"))
+"""Columns of the rows -> what they are called: one row of panels each, as far as they were measured."""
+
+
 def weights_figure(results: Results) -> Figure | None:
-    """Draw the weights of every dynamic arm over epochs: the mean over seeds, each seed faint."""
-    arms = [arm for arm in dynamic_arms(results) if not trajectories(results, f"weight/{results.tasks[0]}", arm).empty]
+    """Draw the weights of every dynamic arm over epochs and below them what they come to: the share of the step.
+
+    The mean over seeds is a line, each seed a faint one.
+    """
+    first = results.tasks[0]
+    arms = [arm for arm in drawn_arms(results) if not trajectories(results, f"weight/{first}", arm).empty]
     if not arms:
         return None
-    columns = min(3, len(arms))
-    figure, axes = subplots(
-        -(-len(arms) // columns), columns, (1.2 + 2.5 * columns, 0.5 + 2.3 * -(-len(arms) // columns))
-    )
-    names, uniform = labels(results), 1 / len(results.tasks)
-    for axis, arm in zip(axes, arms, strict=False):
-        axis.axhline(uniform, color=DARK, linewidth=0.8, linestyle=":")
-        draw_clock(axis, results, arm)
-        ends = [draw_weights(axis, trajectories(results, f"weight/{t}", arm), i) for i, t in enumerate(results.tasks)]
-        direct_labels(
-            axis, [(end, task, COLOURS[i % 7]) for i, (end, task) in enumerate(zip(ends, results.tasks, strict=True))]
-        )
-        axis.set(title=names[arm], xlabel="epoch", ylim=(-0.03, 1.03))
-        whole_epochs(axis)
-    axes[0].set_ylabel("weight (scaled to sum 1)")
-    for axis in axes[len(arms) :]:
+    kinds = [kind for kind in _WEIGHTS if any(_measured(results, kind[0], arm) for arm in arms)]
+    columns = min(_IN_A_ROW, len(arms))
+    rows = len(kinds) * -(-len(arms) // columns)
+    figure, axes = subplots(rows, columns, (1.2 + 2.2 * columns, 0.5 + 2.0 * rows))
+    for axis in axes:
         axis.set_visible(False)
+    for position, arm in enumerate(arms):
+        block, column = divmod(position, columns)
+        for row, (name, unit) in enumerate(kinds):
+            axis = axes[(block * len(kinds) + row) * columns + column]
+            _draw_shares(axis, results, arm, name)
+            axis.set(title=labels(results)[arm] if row == 0 else "", ylabel="" if column else unit)
+            axis.set_xlabel("epoch" if row == len(kinds) - 1 else "")
     return figure
+
+
+def _measured(results: Results, name: str, arm: str) -> bool:
+    table = trajectories(results, name.format(results.tasks[0]), arm)
+    return bool(table.notna().any(axis=None)) and not table.empty
+
+
+def _draw_shares(axis: Axes, results: Results, arm: str, name: str) -> None:
+    """Draw what each task has of a whole, over epochs, and name the tasks at the ends of their lines."""
+    if not _measured(results, name, arm):
+        return
+    axis.set_visible(True)
+    axis.axhline(1 / len(results.tasks), color=DARK, linewidth=0.8, linestyle=":")
+    if name == _WEIGHTS[0][0]:
+        draw_clock(axis, results, arm)
+    ends = [draw_weights(axis, trajectories(results, name.format(t), arm), i) for i, t in enumerate(results.tasks)]
+    axis.set_ylim(-0.03, 1.03)  # before the labels, which are moved apart by it
+    told = zip(ends, results.tasks, strict=True)
+    direct_labels(axis, [(end, task, COLOURS[i % 7]) for i, (end, task) in enumerate(told)])
+    whole_epochs(axis)
 
 
 def joint_loss_figure(results: Results) -> Figure | None:
@@ -89,12 +118,15 @@ def joint_loss_figure(results: Results) -> Figure | None:
     return figure
 
 
+_MOST_GREY = 60
+"""Curves in the background; more would only be a larger file."""
+
+
 def _draw_losses(axis: Axes, results: Results, means: Curves, label: bool, shared: Limits) -> None:
     styles, names, ends = arm_styles(results), labels(results), []
     highlighted = [arm for arm in means if arm in styles]
-    for arm in means:
-        if arm not in styles:
-            axis.plot(*means[arm], color=GREY, linewidth=0.9, zorder=1)
+    for arm in [arm for arm in means if arm not in styles][:_MOST_GREY]:
+        axis.plot(*means[arm], color=GREY, linewidth=0.9, zorder=1)
     for arm in highlighted:
         colour, line, _ = styles[arm]
         axis.plot(*means[arm], color=colour, linestyle=line, zorder=3)
@@ -126,7 +158,7 @@ _FAR = 3.0
 
 def differences_figure(results: Results, comparison: Comparison) -> Figure | None:
     """Draw the paired difference of every arm to the control: each seed, the mean and its 95 % interval."""
-    table = comparison.differences.dropna(subset=["mean"]).sort_values("mean", ascending=False, kind="stable")
+    table = shown_differences(comparison).sort_values("mean", ascending=False, kind="stable")
     if table.empty:
         return None
     figure, (axis,) = subplots(1, 1, (6.4, 1.1 + 0.27 * len(table)))
@@ -146,6 +178,19 @@ def differences_figure(results: Results, comparison: Comparison) -> Figure | Non
     )
     axis.grid(visible=False, axis="y")
     return figure
+
+
+def shown_differences(comparison: Comparison) -> pd.DataFrame:
+    """Return the differences that a figure has room for: of too many the tested arms first, then the best."""
+    table = comparison.differences.dropna(subset=["mean"])
+    if len(table) <= _MOST_BARS:
+        return table
+    tested = table["arm"].isin(comparison.tested)
+    return table.assign(first=~tested).sort_values(["first", "mean"], kind="stable").head(_MOST_BARS)
+
+
+_MOST_BARS = 45
+"""Arms that the figure of differences has room for on a page."""
 
 
 def _forest_label(comparison: Comparison, arm: str) -> str:

@@ -55,13 +55,25 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
 
 
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as Parquet; columns of mixed kinds become text."""
+    mixed = {name: table[name].map(_as_text) for name in table.columns if table[name].dtype == object}
+    buffer = io.BytesIO()
+    table.assign(**mixed).to_parquet(buffer, index=False)
+    write(path, buffer.getvalue())
+
+
+def _as_text(value: object) -> str | None:
+    return None if value is None or value != value else str(value)
+
+
 def write_figures(folder: Path, draw: Callable[[], dict[str, Figure]]) -> list[str]:
     """Draw figures in the report's own style and write each as PNG and SVG; return their stems.
 
     What would change from run to run or machine to machine is left out: dates, library versions, random ids and the
     user's matplotlib settings.
     """
-    with _style():
+    with styled():
         figures = draw()
         for stem, figure in figures.items():
             for kind in ("png", "svg"):
@@ -71,7 +83,7 @@ def write_figures(folder: Path, draw: Callable[[], dict[str, Figure]]) -> list[s
 
 def write_figure(path: Path, draw: Callable[[], Figure]) -> None:
     """Draw one figure in the report's own style and write it, for print, in the format of the file's ending."""
-    with _style():
+    with styled():
         write(path, _drawn(draw(), path.suffix.lower()[1:], dpi=_PRINT_DPI))
 
 
@@ -81,7 +93,8 @@ def _drawn(figure: Figure, kind: str, dpi: int | str = "figure") -> bytes:
     return buffer.getvalue()
 
 
-def _style() -> AbstractContextManager[None]:
+def styled() -> AbstractContextManager[None]:
+    """Return the context in which figures are drawn in the report's own style, whatever the user's settings."""
     import matplotlib
 
     settings: Any = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}

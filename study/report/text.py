@@ -7,11 +7,13 @@ from typing import Any
 from study.analysis.comparison import Comparison
 from study.analysis.front import MOST_SENTENCES
 from study.analysis.statistics import ALPHA
+from study.report.blocks import listed
 
 NOTHING = "-"
 """What a table shows where there is no number."""
 MARKS = {"better": "*", "worse": "*", "hint": "?", "unclear": "", "": ""}
 """Verdict -> mark beside a difference."""
+MARKS_TEXT = "* marks a difference that holds after Holm's correction, ? a hint and no more."
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -21,6 +23,34 @@ def number(value: float, digits: int = 3) -> str:
     ('0.123', '-')
     """
     return f"{value:.{digits}f}" if math.isfinite(value) else NOTHING
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Return a number with its sign, or a dash for NaN.
+
+    >>> signed(0.1), signed(float("nan"))
+    ('+0.100', '-')
+    """
+    return f"{value:+.{digits}f}" if math.isfinite(value) else NOTHING
+
+
+def range_cell(low: float, high: float, digits: int = 3) -> str:
+    """Return the ends of an interval, or a dash where there is none.
+
+    >>> range_cell(-0.1, 0.25)
+    '-0.100 to +0.250'
+    """
+    return f"{low:+.{digits}f} to {high:+.{digits}f}" if math.isfinite(low) else NOTHING
+
+
+def percent(share: float) -> str:
+    """Return a share of one in percent, or a dash for NaN."""
+    return f"{share:.0%}" if math.isfinite(share) else NOTHING
+
+
+def times(ratio: float) -> str:
+    """Return a ratio, or a dash for NaN."""
+    return f"{ratio:.2f}x" if math.isfinite(ratio) else NOTHING
 
 
 def with_interval(mean: float, half_width: float, digits: int = 3) -> str:
@@ -63,7 +93,8 @@ def console_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 def metric_name(metric: str) -> str:
     """Return what a metric is called in a table."""
     names = {"accuracy": "accuracy", "macro_f1": "F1", "baseline_accuracy": "accuracy of always no"}
-    return names.get(metric, metric.upper())
+    plain = metric.removeprefix("searched_")
+    return names.get(plain, plain.upper()) + (" at searched thresholds" if plain != metric else "")
 
 
 def shown_metrics(comparison: Comparison) -> list[tuple[str, str]]:
@@ -117,12 +148,11 @@ def verdict_lines(comparison: Comparison) -> list[str]:
         told = [f"No arm differs from {control} in joint {comparison.split} NLL beyond the noise of {seeds}."]
     hints = [f"{row['label']} ({difference_cell(row)})" for row in rows if row["verdict"] == "hint"]
     if hints:
-        told.append(
-            f"A hint and no more (the plain interval leaves out zero, the corrected test does not): {', '.join(hints)}."
-        )
+        plain = "the plain interval leaves out zero, the corrected test does not"
+        told.append(f"A hint and no more ({plain}): {listed(hints, ', ')}.")
     rest = [str(row["label"]) for row in rows if row["verdict"] == "unclear"]
     if clear and rest:
-        told.append(f"No difference from {control} beyond the noise of {seeds}: {', '.join(rest)}.")
+        told.append(f"No difference from {control} beyond the noise of {seeds}: {listed(rest, ', ')}.")
     return told
 
 
@@ -163,7 +193,7 @@ def _standings(comparison: Comparison, best: str, rows: Sequence[Mapping[Any, An
         if not many or row["t_holm_p"] <= ALPHA
     ]
     if alike:
-        names = ", ".join(f"{comparison.labels[row['arm']]} ({row['mean']:+.3f})" for row in alike)
+        names = listed((f"{comparison.labels[row['arm']]} ({row['mean']:+.3f})" for row in alike), ", ")
         told.append(f"No difference from {best} beyond the noise: {names}.")
     return told
 

@@ -19,6 +19,8 @@ import yaml
 
 HOSTS = Path(os.environ["STUDY_HOSTS"])
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
+FIRST_ON_PATH = "/root/installed"
+"""Folder that each host has for itself."""
 SAID: dict[str, dict] = {}
 
 
@@ -34,6 +36,7 @@ def main() -> None:
     try:
         do("not up", study("cluster", "check", cluster))
         do("up", ["ray", "up", "-y", cluster])
+        another_version(cluster, definition)
         scenario(cluster, definition, str(Path(result).with_name("fetched")))
         do("down", ["ray", "down", "-y", cluster])
     finally:
@@ -52,6 +55,18 @@ def scenario(cluster: str, definition: str, home: str) -> None:
     tunnel(cluster)
 
 
+def another_version(cluster: str, definition: str) -> None:
+    """Let one machine have another version of the project until it has been told."""
+    on_host3 = ["ssh", "-q", "-i", str(HOSTS / "id"), "-o", "StrictHostKeyChecking=no", "root@10.77.0.13"]
+    metadata = "Metadata-Version: 2.1\\nName: weighting-study\\nVersion: 0.0.9\\n"
+    place = f"{FIRST_ON_PATH}/weighting_study-0.0.9.dist-info"
+    subprocess.run([*on_host3, f"mkdir -p {place}; printf '{metadata}' > {place}/METADATA"], check=True)
+    do("check another version", study("cluster", "check", cluster))
+    do("run on another version", study("run", definition, "--cluster", cluster, "--home", "nowhere"))
+    subprocess.run([*on_host3, f"rm -r {place}"], check=True)
+    do("check", study("cluster", "check", cluster))
+
+
 def cluster_file() -> str:
     """The shipped file with other addresses and another key; the project is there already and is not installed."""
     content = yaml.safe_load((REPOSITORY / "clusters" / "on_premise.yaml").read_text())
@@ -63,7 +78,8 @@ def cluster_file() -> str:
     content["setup_commands"] = [
         f"mkdir -p ~/study-venv/bin && printf '{program}' > ~/study-venv/bin/study && chmod +x ~/study-venv/bin/study",
         # added to what is there: bash reads this file for Ray's workers too, whose path Ray has set by then
-        f"echo 'export PYTHONPATH=${{PYTHONPATH:+$PYTHONPATH:}}{REPOSITORY} OMP_NUM_THREADS=1' >> ~/.bashrc",
+        f"echo 'export PYTHONPATH={FIRST_ON_PATH}:${{PYTHONPATH:+$PYTHONPATH:}}{REPOSITORY} OMP_NUM_THREADS=1' "
+        ">> ~/.bashrc",
         path,
     ]
     for role in ("head_start_ray_commands", "worker_start_ray_commands"):

@@ -1,14 +1,17 @@
 """A simulated study: what records would load from disk, with effects planted on purpose."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from study.analysis.results import Results
+from study.records import StudyFolder
 
 STEPS = 40  # optimizer steps per epoch
 RATE = 1e-3
@@ -180,3 +183,61 @@ def without() -> Callable[..., Results]:
         return replace(results, rows=rows, trials=table)
 
     return fail
+
+
+def keep(results: Results, home: Path, name: str | None = None, **lock) -> StudyFolder:
+    """Write a simulated study to disk as a run leaves it, without predictions and checkpoints."""
+    folder = StudyFolder(home / (name or results.study))
+    folder.create()
+    arms = results.arms.drop(columns="is_static").to_dict("records")
+    content = {
+        "title": results.title,
+        "identity": "1a2b3c4d" * 8,
+        "seeds": results.seeds,
+        "control": results.control,
+        "tasks": [
+            {
+                "name": task,
+                "kind": results.task_kinds[task],
+                "classes": [str(i) for i in range(results.num_classes.get(task, 0))],
+            }
+            for task in results.tasks
+        ],
+        "reference_weights": results.reference_weights,
+        "facts": results.facts,
+        "definition": {
+            "name": "weighting",
+            "corpus": {"name": "synthetic"},
+            "split": {"protocol": "speaker_disjoint", "options": {}},
+            "network": {"name": "chae", "preset": "small"},
+            "training": {"epochs": 10, "learning_rate": 0.001},
+        },
+        "arms": [{**arm, "static_weights": arm["static_weights"] and list(arm["static_weights"])} for arm in arms],
+        "trials": results.trials[["trial", "arm", "seed"]].to_dict("records"),
+        "corpus": {"name": "synthetic", "root": None, "content_hash": "a" * 64, "num_utterances": 960},
+        "versions": {"torch": "2.14.1"},
+        "git_commit": "0123456",
+    }
+    folder.write_text(folder.lock, json.dumps(content | lock))
+    folder.write_text(folder.definition, "name: weighting\n")
+    of_trial = dict(iter(results.rows.groupby("trial", sort=False)))
+    for trial in results.trials.to_dict("records"):
+        _write_trial(folder, trial, of_trial.get(trial["trial"]))
+    return folder
+
+
+def _write_trial(folder: StudyFolder, trial: dict, rows: pd.DataFrame | None) -> None:
+    events = [{"event": "start", "arm": trial["arm"], "seed": trial["seed"], "time": 100.0}]
+    for row in [] if rows is None else rows.drop(columns=["trial", "arm", "seed"]).to_dict("records"):
+        told = {name: value for name, value in row.items() if not (isinstance(value, float) and np.isnan(value))}
+        events.append({"event": "row", "row": told, "time": 101.0})
+    if trial["status"] != "interrupted":
+        failure = {"error": trial["error"], "traceback": trial["error"]} if trial["status"] == "failed" else {}
+        events.append({"event": "end", "status": trial["status"], "time": 120.0, **failure})
+    text = "".join(json.dumps(event) + "\n" for event in events)
+    (folder.rows / f"{trial['trial']}.jsonl").write_text(text)
+
+
+@pytest.fixture(scope="session")
+def kept() -> Callable[..., StudyFolder]:
+    return keep

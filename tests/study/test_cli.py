@@ -70,6 +70,8 @@ def test_help_names_every_command(capsys):
         "show",
         "report",
         "sync",
+        "predict",
+        "export",
         "ui",
         "strategies",
         "new",

@@ -25,7 +25,7 @@ def digests(folder):
 @pytest.fixture(scope="module")
 def report(simulated, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    assert write_report(simulated, folder) == folder / "report.md"
+    assert write_report(simulated, folder) == folder / "report.html"
     return folder
 
 
@@ -109,7 +109,7 @@ def test_one_and_three_tasks_are_drawn_too(simulate, tmp_path, num_tasks, figure
 def test_study_of_static_arms_with_failures_is_reported(simulate, without, tmp_path):
     results = simulate(dynamic=(), num_epochs=2, num_seeds=2)
     results = without(results, "static-0.1-0.9-seed0", "static-0.5-0.5-seed1")
-    text = write_report(results, tmp_path).read_text(encoding="utf-8")
+    text = write_report(results, tmp_path).with_name("report.md").read_text(encoding="utf-8")
     assert "figures/weights.png" not in text
     assert "| static-0.1-0.9-seed0 | failed |" in text
 
@@ -149,7 +149,7 @@ def only(simulated, arms, *, planned):
 @pytest.mark.parametrize("arms", [["softmax"], ["softmax", "gradnorm"], ["static-0.5-0.5"]], ids=" ".join)
 def test_a_report_of_whatever_has_finished_can_be_written(simulated, tmp_path, arms, planned):
     results = only(simulated, arms, planned=planned)
-    text = write_report(results, tmp_path).read_text(encoding="utf-8")
+    text = write_report(results, tmp_path).with_name("report.md").read_text(encoding="utf-8")
     columns, rows = console_table(compare(results))
     assert len(rows) >= len(arms)
     assert len(rows[0]) == len(columns)

@@ -7,7 +7,7 @@ import pytest
 from study.definition import Resources
 from study.retry import Retries
 
-ONE, TWO = SimpleNamespace(trial="one"), SimpleNamespace(trial="two")
+ONE, TWO = SimpleNamespace(trial="one", until=None), SimpleNamespace(trial="two", until=None)
 DISK = {"error": "disk full", "kind": "passing", "node": "a"}
 MEMORY = {"error": "out of memory", "kind": "memory", "node": "a"}
 BUG = {"error": "NaN", "kind": "lasting", "node": "a"}

@@ -262,10 +262,11 @@ def test_a_dead_node_a_termination_and_torn_files_change_no_number(home, undistu
     rows.write_bytes(rows.read_bytes()[:-30])
 
     process = home.start(*SHORT)
-    wait_for(lambda: sum(line.count('"start"') for line in rows.read_text().splitlines()) >= 2)
+    wait_for(lambda: "is damaged" in rows.read_text())
     os.kill(process.pid, signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode != 0
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "finished trials are kept. To go on: study run weighting" in said
     code, _, err = home.run(*SHORT)
     assert code == 0, err
     notes = [event["note"] for event in home.all_events(trial) if event.get("event") == "note"]

@@ -71,7 +71,6 @@ def test_report_and_summary_repeat_the_warning(simulate):
     leaky = replace(results, facts={**results.facts, "warning": WARNING})
     text = markdown(leaky, compare(leaky), [])
     assert f"\n\n**{WARNING}.**\n" in text
-    assert f"| warning | {WARNING} |" in text
     assert summary_lines(compare(leaky)).count(f"{WARNING}.") == 1
     assert "leaks" not in markdown(results, compare(results), [])
 
