@@ -93,7 +93,7 @@ def test_a_second_interruption_while_the_first_is_told_is_no_traceback(handlers,
         cli.main()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("phase", "number"),

@@ -19,7 +19,7 @@ from study.records import StudyFolder
 from trainables import corpora
 from trainables.session import Session
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 TINY = [
     "corpus.options={num_speakers: 12, utterances_per_speaker: 8}",
