@@ -143,6 +143,7 @@ def run_ours(trials: Sequence[Any], results: int, folder: Path, store: Any) -> f
     observers = Observers(job.Recorder(study), board, make_display(quiet=True), tracker, half)
     with ray_started(None, folder / "log") as machines:
         run_trials(trials, chosen.resources, machines, observers, folder / "ray")
+    tracker.finish("FINISHED", "", {})
     return half.memory_mb
 
 
