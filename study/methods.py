@@ -45,11 +45,16 @@ def _name(arm: Arm) -> str:
 
 
 def _grid_entry(entry: GridArms, num_tasks: int) -> Arm:
-    most_equal = min(_points(entry, num_tasks), key=lambda point: max(map(float, point)))
+    most_equal = min(grid_points(entry, num_tasks), key=lambda point: max(map(float, point)))
     return Arm(strategy="static", name=STATIC_GRID, options={"weights": list(most_equal)})
 
 
-def _points(entry: GridArms, num_tasks: int) -> list[tuple[str, ...]]:
+def grid_points(entry: GridArms, num_tasks: int) -> list[tuple[str, ...]]:
+    """Return the weights of every arm of a static grid, as they are written.
+
+    Raises:
+        DefinitionError: the step does not divide 1, or makes too many.
+    """
     try:
         return [tuple(map(str, point)) for point in simplex_grid(num_tasks, entry.grid.step)]
     except StrategyError as refusal:
@@ -71,7 +76,7 @@ def methods(definition: Definition, num_tasks: int) -> list[Method]:
 
 def _declared(arm: Arm, grid: GridArms | None, num_tasks: int) -> Declared:
     strategy = registry.load(arm.strategy)
-    own = {} if grid is None else {WEIGHTS: Choice(tuple(list(point) for point in _points(grid, num_tasks)))}
+    own = {} if grid is None else {WEIGHTS: Choice(tuple(list(point) for point in grid_points(grid, num_tasks)))}
     return Declared(strategy.tunable, option_names(strategy), tuple(arm.options), own)
 
 

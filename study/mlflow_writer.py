@@ -69,12 +69,23 @@ def chosen_runs(uri: str, study: str) -> dict[str, dict[str, str]]:
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     query = "tags.`phase` = 'tuning' and tags.`chosen` = 'yes'"
     found: dict[str, dict[str, str]] = {}
-    for run in client.search_runs(experiments, query, max_results=_PAGE):
+    for run in _found(client, experiments, query):
         name = run.data.tags.get("study", "")
         if name == study or name.startswith(f"{study}-"):
             knobs = {knob: text for knob, text in run.data.params.items() if knob.startswith(_KNOBS)}
             found.setdefault(run.data.tags["method"], knobs)
     return found
+
+
+def _found(client: Any, experiments: Sequence[str], query: str) -> Iterator[Any]:  # noqa: ANN401
+    """Yield all runs that a query finds, page by page."""
+    token = None
+    while True:
+        page = client.search_runs(experiments, query, max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 _KNOBS = ("training.", "strategy.", "network.")
@@ -243,13 +254,7 @@ class Writer:
         return runs
 
     def _search(self) -> Iterator[_Run]:
-        query, token = f"tags.`study` = '{self.folder.name}'", None
-        while True:
-            page = self._connected.search_runs([self._experiment], query, max_results=_PAGE, page_token=token)
-            yield from map(_as_run, page)
-            token = page.token
-            if not token:
-                return
+        yield from map(_as_run, _found(self._connected, [self._experiment], f"tags.`study` = '{self.folder.name}'"))
 
     def _find_experiment(self, name: str) -> str:
         client = self._connected

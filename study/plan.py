@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from strategies import Strategy, StrategyError, simplex_grid
+from strategies import Strategy, StrategyError
 from strategies.errors import unknown
 from study import definition as definitions
 from study import methods, waves
@@ -372,20 +372,16 @@ def _is_equal(arm: Arm) -> bool:
 
 
 def _grid_arms(entry: GridArms, num_tasks: int) -> list[Arm]:
-    try:
-        points = simplex_grid(num_tasks, entry.grid.step)
-    except StrategyError as refusal:
-        raise DefinitionError(f"arms: grid: {refusal}") from None
     return [
         Arm(
-            arm="-".join(["static", *map(str, point)]),
-            label=f"static {'/'.join(map(str, point))}",
+            arm="-".join(["static", *point]),
+            label=f"static {'/'.join(point)}",
             strategy="static",
-            options={"weights": [str(weight) for weight in point]},
+            options={"weights": list(point)},
             family=GRID_FAMILY,
             static_weights=tuple(map(float, point)),
         )
-        for point in points
+        for point in methods.grid_points(entry, num_tasks)
     ]
 
 

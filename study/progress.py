@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -60,6 +60,8 @@ class Board(Observer):
     trials: dict[tuple[str, int, int | None], _TrialState] = field(default_factory=dict)
     _started: float = field(default_factory=time.monotonic)
     _epochs_before: int = 0
+
+    what: ClassVar[str] = "trials"
 
     def __post_init__(self) -> None:
         keys = product(self.seeds, self.folds, self.arms)
@@ -123,6 +125,26 @@ class Board(Observer):
         left = self.epochs * len(self.trials) - self.epochs_done
         return left * (time.monotonic() - self._started) / trained
 
+    @property
+    def total(self) -> int | None:
+        """Epochs in all; None if nobody can say."""
+        return self.epochs * len(self.trials)
+
+    @property
+    def note(self) -> str:
+        """How far it is, in words."""
+        failed = f", {self.count('failed')} failed" if self.count("failed") else ""
+        return f"{self.ended}/{len(self.trials)}{failed}, about {duration(self.seconds_left())} left"
+
+    def ended_line(self, trial: "TrialSpecification", result: str) -> str:
+        """Return the line that says how a trial ended and how much is left."""
+        left = duration(self.seconds_left())
+        return f"[{self.ended}/{len(self.trials)}] {trial.trial}: {result}; about {left} left"
+
+    def table(self) -> Table:
+        """Return what a person sees of every arm."""
+        return _table(self)
+
     def mean_joint_nll(self, arm: str) -> float | None:
         """Return the mean over seeds and folds of an arm's latest validation joint NLL."""
         values = [state.joint_nll for seed in self.seeds for state in self.states(arm, seed)]
@@ -139,13 +161,13 @@ class TuningBoard(Board):
         search: its settings.
     """
 
-    campaign: "Campaign | None" = None
-    search: "Search | None" = None
-    _known: int = 0
+    campaign: "Campaign" = field(kw_only=True)
+    search: "Search" = field(kw_only=True)
+
+    what: ClassVar[str] = "tuning"
 
     def __post_init__(self) -> None:
-        if self.campaign is not None:
-            self._epochs_before = self.epochs_done
+        self._epochs_before = self.epochs_done
 
     def state(self, trial: "TrialSpecification") -> _TrialState:
         """Return what is known of a trial."""
@@ -154,38 +176,48 @@ class TuningBoard(Board):
     @property
     def methods(self) -> list[str]:
         """Names of the methods."""
-        return [] if self.campaign is None else list(self.campaign.ledger())
+        return list(self.campaign.ledger())
 
     @property
     def epochs_done(self) -> int:
         """Epochs of all configurations and seeds that the campaign knows of."""
-        if self.campaign is None or self.search is None:
-            return 0
         blocks = [block for method in self.methods for block in self.campaign.blocks(method)]
         inherited = sum(0 if block.parent is None else block.parent.epoch for block in blocks)
         return self.search.seeds * (sum(block.epochs for block in blocks) - inherited)
 
     @property
-    def epochs_planned(self) -> int:
-        """Most epochs that the budget allows; 0 where it is in hours."""
-        if self.search is None:
-            return 0
+    def total(self) -> int | None:
+        """Most epochs that the budget allows; None where it is in hours."""
         budget = self.search.budget
         by_trials = None if budget.trials is None else budget.trials * self.search.seeds * self.epochs
         limits = [limit for limit in (by_trials, budget.epochs) if limit is not None]
-        return len(self.methods) * min(limits, default=0)
+        return len(self.methods) * min(limits) if limits else None
+
+    @property
+    def note(self) -> str:
+        """How much is left, in words."""
+        return f"about {duration(self.seconds_left())} left"
+
+    def ended_line(self, trial: "TrialSpecification", result: str) -> str:
+        """Return the line that says how a segment of training ended and how much is left."""
+        done = f"[tuning, {self.epochs_done}/{self.total or '?'} epochs]"
+        return f"{done} {trial.trial} to epoch {trial.until}: {result}; {self.note}"
+
+    def table(self) -> Table:
+        """Return what a person sees of every method."""
+        return _tuning_table(self)
 
     def seconds_left(self) -> float | None:
         """Return the estimated time to the end of tuning; None before the first result or in a budget of hours."""
-        trained, planned = self.epochs_done - self._epochs_before, self.epochs_planned
-        if trained <= 0 or not planned:
+        trained = self.epochs_done - self._epochs_before
+        if trained <= 0 or self.total is None:
             return None
-        return max(planned - self.epochs_done, 0) * (time.monotonic() - self._started) / trained
+        return max(self.total - self.epochs_done, 0) * (time.monotonic() - self._started) / trained
 
     def lines(self) -> "Iterator[tuple[str, int, int, int, float | None]]":
         """Yield method, configurations begun, those that failed, those under way, and the best objective."""
-        for method in self.methods if self.campaign is not None else ():
-            blocks = self.campaign.blocks(method) if self.campaign is not None else []
+        for method in self.methods:
+            blocks = self.campaign.blocks(method)
             known = [block for block in blocks if block.epochs and block.state != "failed" and block.curves]
             best = min((block.loss() for block in known), default=None)
             failed = sum(block.state == "failed" for block in blocks)
@@ -266,12 +298,7 @@ class LineDisplay(Display):
             return
         state = board.state(trial)
         result = f"failed: {failure['error']}" if failure else f"validation joint NLL {state.joint_nll or 0:.4f}"
-        left = duration(board.seconds_left())
-        if isinstance(board, TuningBoard):
-            done = f"[tuning, {board.epochs_done}/{board.epochs_planned or '?'} epochs]"
-            self.say(f"{done} {trial.trial} to epoch {trial.until}: {result}; about {left} left")
-            return
-        self.say(f"[{board.ended}/{len(board.trials)}] {trial.trial}: {result}; about {left} left")
+        self.say(board.ended_line(trial, result))
 
 
 class LiveDisplay(Display):
@@ -292,9 +319,7 @@ class LiveDisplay(Display):
     def showing(self, board: Board) -> Iterator[None]:
         """Show table and bar while trials run, and leave nothing behind: the results follow."""
         bar = _bar(self.console)
-        tuning = isinstance(board, TuningBoard)
-        total = (board.epochs_planned or None) if isinstance(board, TuningBoard) else board.epochs * len(board.trials)
-        task = bar.add_task("tuning" if tuning else "trials", total=total, note="")
+        task = bar.add_task(board.what, total=board.total, note="")
         live = Live(
             get_renderable=lambda: _render(board, bar, task),
             console=self.console,
@@ -312,13 +337,8 @@ def _bar(console: Console, *, transient: bool = False) -> Progress:
 
 
 def _render(board: Board, bar: Progress, task: TaskID) -> Group:
-    if isinstance(board, TuningBoard):
-        bar.update(task, completed=board.epochs_done, note=f"about {duration(board.seconds_left())} left")
-        return Group(_tuning_table(board), bar)
-    failed = f", {board.count('failed')} failed" if board.count("failed") else ""
-    note = f"{board.ended}/{len(board.trials)}{failed}, about {duration(board.seconds_left())} left"
-    bar.update(task, completed=board.epochs_done, note=note)
-    return Group(_table(board), bar)
+    bar.update(task, completed=board.epochs_done, note=board.note)
+    return Group(board.table(), bar)
 
 
 def _tuning_table(board: TuningBoard) -> Table:
