@@ -195,9 +195,9 @@ def measure(name: str, options: argparse.Namespace) -> None:
 
 def drive(options: argparse.Namespace) -> None:
     """Send results through the observers of a run and print what one takes, and the memory of the process."""
-    from study.job import Recorder
     from study.observing import Observers
     from study.progress import Board, make_display
+    from study.recorder import Recorder
     from study.tracking import Tracker
 
     with tempfile.TemporaryDirectory() as base:

@@ -10,7 +10,7 @@ step is forward, backward, clipping and Adam. The fast network is measured befor
 step counts; on a CPU the plain one takes one step, after one on clips of 0.4 s that warms it up.
 
 ``--precision``, ``--channels-last`` and ``--compile`` are for this project's network; the plain one stays as published,
-in float32. So is ``--allocator``: ``study`` keeps memory as the processes of a study do (``study.runner.ALLOCATOR``),
+in float32. So is ``--allocator``: ``study`` keeps memory as a study's processes do (``study.ray_start.ALLOCATOR``),
 ``default`` as glibc does by itself. With ``--threads 1`` the time is that of the process, which leaves out what other
 processes take.
 """
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from study.runner import ALLOCATOR
+from study.ray_start import ALLOCATOR
 from trainables import networks
 from trainables.batch import Batch
 from trainables.inputs import FRAME_RATE, SAMPLES_PER_FRAME

@@ -118,8 +118,9 @@ def run_ours(trials: Sequence[Any], results: int, folder: Path, store: Any) -> f
     from study import definition, job, provenance
     from study.observing import Observer, Observers
     from study.progress import Board, make_display
+    from study.ray_start import ray_started
     from study.records import StudyFolder
-    from study.runner import ray_started, run_trials
+    from study.runner import run_trials
     from study.tracking import Tracker
     from trainables import trial
 
@@ -151,7 +152,7 @@ def run_bare(trials: Sequence[Any], results: int, folder: Path, store: Any) -> f
     """Run the same trainable with nothing but Ray Tune."""
     from ray import tune
 
-    from study.runner import ray_started
+    from study.ray_start import ray_started
 
     with ray_started(None, folder / "log"):
         tune.Tuner(
@@ -201,7 +202,8 @@ def on_machines(count: int, num_trials: int) -> float:
 
     from study import definition
     from study.observing import Observer
-    from study.runner import ray_started, run_trials
+    from study.ray_start import ray_started
+    from study.runner import run_trials
     from trainables import trial
 
     trial.run_trial = sleeping

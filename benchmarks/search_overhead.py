@@ -1,9 +1,11 @@
 """What a search costs beside the training: 1,000 trials of a trainable that does nothing, and Ray Tune bare.
 
-``python benchmarks/search_overhead.py [--trials 1000]`` runs, in one process and one Ray, a TPE search of a campaign
-through the project's runner (history flushed to the disk, rows recorded) and the same number of trials of bare Ray Tune
-with ``OptunaSearch``, both with reused actors and one report a trial. It prints seconds, their ratio, milliseconds of
-the campaign for a result, and how much memory the driver had at half time and at the end.
+``python benchmarks/search_overhead.py [--trials 1000]`` runs, in one process and one Ray, a TPE search as a study runs
+it (tuner, board, rows and history on the disk) and the same number of trials of bare
+Ray Tune with ``OptunaSearch``: the same sampler over the same space, reused actors, one report a trial, as many trials
+at a time. Neither writes to MLflow. It prints seconds, their ratio, milliseconds that the driver spends in the search
+for a result and how many of them are Optuna's, the median of the first and the last quarter, and how much memory the
+driver had at half time and at the end.
 """
 
 import argparse
@@ -12,103 +14,134 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
 import ray
-from optuna.samplers import TPESampler
+from optuna.study import Study
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
-from study.definition import Resources
-from study.job import Recorder
+from study.definition import Resources, validate
 from study.observing import Observer, Observers
+from study.plan import make_plan
+from study.ray_start import ray_started
+from study.recorder import Recorder
 from study.records import StudyFolder
-from study.runner import ray_started, run_feed
-from study.search.campaign import Campaign, Method, Segment
-from study.search.settings import Search
-from study.search.space import Interval, Space
-from study.tuning import History
+from study.runner import run_feed
+from study.search.bayesian import KnownSpaceTPE
+from study.tuning import Tuner
+from trainables import corpora
 from trainables import trial as adapter
 from trainables.session import TrialSpecification
 
-SPACE = Space({"training.learning_rate": Interval(1e-4, 1e-2, log=True), "strategy.alpha": Interval(0.0, 3.0)})
+RATE, DECAY = "training.learning_rate", "training.weight_decay"
+SPACE = {RATE: {"low": 1e-4, "high": 1e-2, "log": True}, DECAY: {"low": 0.0, "high": 0.1}}
 
 
-def loss(values: dict[str, float]) -> float:
+def loss(rate: float, decay: float) -> float:
     """Return a loss with one optimum."""
-    return abs(values["training.learning_rate"] - 1e-3) + abs(values["strategy.alpha"] - 1.0)
+    return abs(rate - 1e-3) + abs(decay - 0.03)
 
 
 def trivial(config: dict[str, Any], address: object = None) -> None:  # noqa: ARG001  (the adapter's signature)
     """Report one epoch without training it."""
-    value = loss(config["trial"]["training"])
+    training = config["trial"]["training"]
+    value = loss(training["learning_rate"], training["weight_decay"])
     tune.report({"row": {"kind": "epoch", "epoch": 1, "step": 1, "valid/joint_nll": value}})
 
 
-class Feed(Observer):
-    """The campaign as a feed, without a study around it; notes the time that the driver spends in it."""
+class Clock:
+    """Adds up the time spent in some functions."""
 
-    def __init__(self, campaign: Campaign, folder: StudyFolder) -> None:
-        self.campaign = campaign
-        self.history = History(folder.path / "history.jsonl")
-        self.segments: dict[str, Segment] = {}
-        self.rows: dict[str, Any] = {}
+    def __init__(self) -> None:
         self.seconds = 0.0
+
+    def watch(self, owner: Any, name: str) -> None:  # noqa: ANN401  (any object with a method of that name)
+        """Count the time of a method from now on."""
+        inner = getattr(owner, name)
+
+        def timed(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+            start = time.perf_counter()
+            try:
+                return inner(*arguments, **options)
+            finally:
+                self.seconds += time.perf_counter() - start
+
+        setattr(owner, name, timed)
+
+
+class Watched(Observer):
+    """A tuner with what belongs to it, as feed and observer; notes the time that the driver spends in it."""
+
+    def __init__(self, tuner: Tuner) -> None:
+        self._tuner, self._observers = tuner, Observers(Recorder(tuner.folder), tuner, tuner.board())
+        self.optuna = Clock()
+        for name in ("ask", "tell"):
+            self.optuna.watch(Study, name)
+        self.spent = [0.0]
         self.memory: list[int] = []
 
     def next(self) -> TrialSpecification | None:
-        """Return the next segment."""
+        """Return the next trial."""
         start = time.perf_counter()
-        segment = self.campaign.next()
-        self.seconds += time.perf_counter() - start
-        if segment is None:
-            return None
-        self.segments[segment.trial] = segment
-        values = dict(segment.configuration.values)
-        return TrialSpecification(
-            segment.trial, "method", segment.seed, "", {}, {}, {}, [], values, {}, first=0, until=1
-        )
+        trial = self._tuner.next()
+        self.spent[-1] += time.perf_counter() - start
+        return trial
+
+    def trial_started(self, trial: TrialSpecification) -> None:
+        """Tell all."""
+        start = time.perf_counter()
+        self._observers.trial_started(trial)
+        self.spent[-1] += time.perf_counter() - start
 
     def trial_reported(self, trial: TrialSpecification, row: Any) -> None:  # noqa: ANN401
-        """Keep the row."""
-        self.rows[trial.trial] = row
-
-    def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:  # noqa: ARG002
-        """Tell the campaign."""
+        """Tell all."""
         start = time.perf_counter()
-        self.campaign.tell(self.segments.pop(trial.trial), [self.rows.pop(trial.trial)])
-        self.history.write(self.campaign)
-        self.seconds += time.perf_counter() - start
+        self._observers.trial_reported(trial, row)
+        self.spent[-1] += time.perf_counter() - start
+
+    def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:
+        """Tell all."""
+        start = time.perf_counter()
+        self._observers.trial_ended(trial, failure)
+        self.spent[-1] += time.perf_counter() - start
+        self.spent.append(0.0)
         self.memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
-def ours(trials: int, machines: Any, folder: StudyFolder) -> tuple[float, Feed]:  # noqa: ANN401
-    """Run the search of a campaign; return its seconds and the feed."""
-    settings = Search.model_validate({"budget": {"trials": trials}, "searcher": "tpe"})
-    feed = Feed(Campaign([Method("method", SPACE)], settings, 1), folder)
+def tuner_of(trials: int, folder: StudyFolder) -> Tuner:
+    """Return the tuner of a study with one method."""
+    search = {"budget": {"trials": trials}, "searcher": "tpe", "space": SPACE}
+    content = {"name": "overhead", "arms": [{"strategy": "equal"}], "training": {"epochs": 1}, "search": search}
+    corpus = corpora.create("synthetic")
+    return Tuner(make_plan(validate(content, "benchmark"), corpus), corpus, folder, "store")
+
+
+def ours(tuner: Tuner, machines: Any) -> tuple[float, Watched]:  # noqa: ANN401
+    """Run the search of a study; return its seconds and what was noted."""
+    watched = Watched(tuner)
     start = time.perf_counter()
-    run_feed(feed, Resources(gpus=0.0), machines, Observers(Recorder(folder), feed), folder.path / "ray")
-    if not feed.campaign.done:
+    run_feed(watched, Resources(gpus=0.0), machines, watched, tuner.folder.path / "ray")
+    if not tuner.campaign.done:
         raise SystemExit("the search did not end")
-    return time.perf_counter() - start, feed
+    return time.perf_counter() - start, watched
 
 
-def bare(trials: int, folder: Path, at_a_time: int) -> float:
-    """Run bare Ray Tune with the same searcher; return its seconds."""
-    space = {name: tune.loguniform(1e-4, 1e-2) if "rate" in name else tune.uniform(0.0, 3.0) for name in SPACE}
+def bare(tuner: Tuner, trials: int, folder: Path, at_a_time: int) -> float:
+    """Run bare Ray Tune with the same sampler over the same space; return its seconds."""
+    (method,) = tuner.methods
+    distributions = method.space.distributions()
 
     def trainable(config: dict[str, Any]) -> None:
-        tune.report({"loss": loss(config)})
+        tune.report({"loss": loss(config[RATE], config[DECAY])})
 
     start = time.perf_counter()
     tune.Tuner(
         tune.with_resources(trainable, {"CPU": 1}),
-        param_space=space,
         tune_config=tune.TuneConfig(
-            metric="loss",
-            mode="min",
-            search_alg=OptunaSearch(sampler=TPESampler(seed=0)),
+            search_alg=OptunaSearch(distributions, "loss", "min", sampler=KnownSpaceTPE(distributions, 0)),
             num_samples=trials,
             max_concurrent_trials=at_a_time,
             reuse_actors=True,
@@ -125,21 +158,27 @@ def main() -> None:
     trials = parser.parse_args().trials
     adapter.run_trial = trivial
     with tempfile.TemporaryDirectory() as scratch:
-        folder = StudyFolder(Path(scratch) / "study")
+        folder = StudyFolder(Path(scratch) / "overhead-12345678")
         folder.create()
+        tuner = tuner_of(trials, folder)
         with ray_started(None, folder.log) as machines:
             at_a_time = int(sum(machine.cpus for machine in machines))
             ray.get([ray.remote(lambda: None).remote() for _ in range(at_a_time)])
-            seconds, feed = ours(trials, machines, folder)
-            of_tune = bare(trials, Path(scratch), at_a_time)
+            seconds, watched = ours(tuner, machines)
+            in_optuna = watched.optuna.seconds
+            of_tune = bare(tuner, trials, Path(scratch), at_a_time)
+    quarter = max(1, trials // 4)
     told = SimpleNamespace(
         trials=trials,
         seconds=round(seconds, 1),
         bare_ray_tune_seconds=round(of_tune, 1),
         ratio=round(seconds / of_tune, 2),
-        campaign_ms_per_result=round(1000 * feed.seconds / trials, 2),
-        memory_mb_at_half=feed.memory[trials // 2],
-        memory_mb_at_end=feed.memory[-1],
+        search_ms_per_result=round(1000 * sum(watched.spent) / trials, 2),
+        of_which_optuna=round(1000 * in_optuna / trials, 2),
+        first_quarter_ms=round(1000 * median(watched.spent[:quarter]), 2),
+        last_quarter_ms=round(1000 * median(watched.spent[-1 - quarter : -1]), 2),
+        memory_mb_at_half=watched.memory[trials // 2],
+        memory_mb_at_end=watched.memory[-1],
     )
     print(json.dumps(vars(told), indent=1))
 

@@ -27,7 +27,7 @@ def bare_loop(overrides: list[str], cache: str) -> None:
     from study import definition, job
     from study.plan import make_plan
     from study.progress import make_display
-    from study.runner import available_cpus
+    from study.ray_start import available_cpus
     from trainables import corpora
 
     chosen = definition.load("weighting", overrides)

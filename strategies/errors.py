@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+from strategies.text import shortened
+
 
 class UserError(Exception):
     """Something the user can put right: one line that says what, where, what is allowed and the nearest name.
@@ -25,7 +27,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     ''
     """
     nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{nearest[0]}'?" if nearest else ""
+    return f"; did you mean '{shortened(nearest[0])}'?" if nearest else ""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -35,4 +37,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     "unknown strategy 'softmix' (known: equal, softmax); did you mean 'softmax'?"
     """
     names = sorted(known)
-    return f"unknown {kind} '{name}' (known: {', '.join(names) or 'none'}){suggestion(name, names)}"
+    shown = [shortened(each) for each in names[:MOST_KNOWN]]
+    more = f" and {len(names) - MOST_KNOWN} more" if len(names) > MOST_KNOWN else ""
+    return f"unknown {kind} '{shortened(name)}' (known: {', '.join(shown) or 'none'}{more}){suggestion(name, names)}"
+
+
+MOST_KNOWN = 80
+"""Names that a line about one that does not exist tells; the nearest is told whatever their number."""

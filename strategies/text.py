@@ -38,6 +38,21 @@ def shown(text: str) -> str:
     return printable(redacted(text))
 
 
+LONGEST_NAME = 100
+"""Characters of a name that an error line shows."""
+
+
+def shortened(name: str, longest: int = LONGEST_NAME) -> str:
+    """Return a name that an error line has room for: of a longer one its beginning, its end and its length.
+
+    >>> shortened("softmax"), shortened("a" * 300 + "b" * 100, 20)
+    ('softmax', 'aaaaaaaaaaaaaaa…bbbbb (400 characters)')
+    """
+    if len(name) <= longest:
+        return name
+    return f"{name[: longest - longest // 4]}…{name[-(longest // 4) :]} ({len(name)} characters)"
+
+
 def _is_control(character: str) -> bool:
     if character.isascii():
         return not character.isprintable() and character not in _SHOWN_ANYWAY

@@ -4,9 +4,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from study.api import Study, load_results, run
+    from study.api import Study, load_results, rank, run
 
-__all__ = ["Study", "load_results", "run"]
+__all__ = ["Study", "load_results", "rank", "run"]
 
 try:
     __version__ = version("weighting-study")

@@ -18,6 +18,8 @@ from study.errors import StudyError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from study.ranking import Ranking
+
 
 @dataclass(frozen=True)
 class Study:
@@ -96,6 +98,23 @@ class Study:
 
         with styled():
             return dict(figures(self.results, self.comparison))
+
+
+def rank(studies: Sequence[str], metric: str = "test/joint_nll", *, home: str | Path | None = None) -> Ranking:
+    """Rank the methods of three studies or more, each of another corpus, as ``study compare A B C`` does.
+
+    Args:
+        studies: their names, or the beginnings of these.
+        metric: what the methods are ranked by.
+        home: folder of all studies; ``STUDY_HOME`` or ``./studies`` by default.
+
+    Raises:
+        StudyError: they cannot be ranked together; says why.
+    """
+    from study import ranking
+
+    folder = records.study_home(None if home is None else Path(home))
+    return ranking.rank([records.find(folder, name) for name in studies], metric)
 
 
 def load_results(study: str | Path, home: str | Path | None = None) -> Study:

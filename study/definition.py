@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from decimal import Decimal
@@ -13,7 +14,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from strategies.errors import suggestion, unknown
-from strategies.text import redacted
+from strategies.text import redacted, shortened
 from study import yaml_text
 from study.controls import Controls
 from study.errors import DefinitionError
@@ -433,13 +434,17 @@ def _explain(mistake: Any, path: Sequence[str]) -> str:  # noqa: ANN401  (pydant
     if mistake["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
         parent = f" in {'.'.join(path[:-1])}" if path[:-1] else ""
-        return f"unknown key '{path[-1]}'{parent} (known: {', '.join(known)}){suggestion(path[-1], known)}"
+        return f"unknown key '{shortened(path[-1])}'{parent} (known: {', '.join(known)}){suggestion(path[-1], known)}"
     if mistake["type"] == "missing":
         return f"{where} is missing"
     reason = str(mistake["msg"]).removeprefix("Value error, ")
     reason = reason[0].lower() + reason[1:]
     if not where:
         return reason
+    if mistake["type"] == "literal_error":
+        reason += suggestion(str(mistake["input"]), re.findall(r"'([^']*)'", reason))
+    if isinstance(mistake["input"], Mapping) and path[-1] == "search":  # how its parts go together
+        return f"{where}.{reason}" if re.split(r"[.: ]", reason)[0] in Search.model_fields else f"{where}: {reason}"
     return f"{where} is {_shown(mistake['input'])}: {reason}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from strategies.text import redacted
 from study import provenance, tracking
 from study.errors import StudyError
-from study.runner import available_cpus
+from study.ray_start import available_cpus
 
 _ENOUGH_DISK_GB = 2.0
 """A small study needs less; below this a checkpoint may already fail."""

@@ -14,10 +14,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from strategies.text import redacted
 from study.errors import StudyError
-from study.records import StudyFolder
+
+if TYPE_CHECKING:
+    from study.records import StudyFolder
 
 LOG = "driver.log"
 """File in a study's folder that a detached driver writes to."""
@@ -32,7 +35,7 @@ _CLOCK_S = 0.02
 """A file's time comes from a coarser clock than ``time.time``."""
 
 
-def running(folder: StudyFolder) -> int | None:
+def running(folder: "StudyFolder") -> int | None:
     """Return the process that runs a study now, or None.
 
     The number in the file alone would not do: it may be left over, and belong to somebody else by now.
@@ -49,7 +52,7 @@ def running(folder: StudyFolder) -> int | None:
     return None
 
 
-def stop(folder: StudyFolder, timeout_s: float = STOPPING_S) -> bool:
+def stop(folder: "StudyFolder", timeout_s: float = STOPPING_S) -> bool:
     """Press Ctrl-C for the process that runs a study, and wait until it has ended; return whether there was one.
 
     It is never killed: what it has yet to write is written.
@@ -78,7 +81,7 @@ def stop(folder: StudyFolder, timeout_s: float = STOPPING_S) -> bool:
     return True
 
 
-def start(folder: StudyFolder, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+def start(folder: "StudyFolder", arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Start ``study ARGUMENTS`` in a session of its own and return its process once it runs the study.
 
     Args:
@@ -116,7 +119,7 @@ def start(folder: StudyFolder, arguments: Sequence[str], environment: Mapping[st
     return process.pid
 
 
-def ended_since(folder: StudyFolder, when: float) -> bool:
+def ended_since(folder: "StudyFolder", when: float) -> bool:
     """Tell whether a run of the study has come to its end, good or bad, since a time in seconds since 1970."""
     try:
         return (folder.path / OUTCOME).stat().st_mtime >= when - _CLOCK_S
@@ -125,7 +128,7 @@ def ended_since(folder: StudyFolder, when: float) -> bool:
 
 
 def write_outcome(
-    folder: StudyFolder, *, failed: int, unfinished: int, tracking_uri: str, tracking_problem: str | None
+    folder: "StudyFolder", *, failed: int, unfinished: int, tracking_uri: str, tracking_problem: str | None
 ) -> None:
     """Leave word of how a run ended to those who follow it: they may be elsewhere, and it may be long ago."""
     content = {"failed": failed, "unfinished": unfinished, "tracking_uri": redacted(tracking_uri)}
@@ -133,7 +136,15 @@ def write_outcome(
     folder.write_text(folder.path / OUTCOME, json.dumps({**content, "tracking_problem": problem}))
 
 
-def last_line(folder: StudyFolder) -> str:
+def has_ended(folder: Path) -> bool:
+    """Tell whether the last run of the study in a folder has left nothing to do."""
+    try:
+        return bool(json.loads((folder / OUTCOME).read_text(encoding="utf-8"))["unfinished"] == 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def last_line(folder: "StudyFolder") -> str:
     """Return the last thing a detached driver said, without the tool's name in front."""
     try:
         text = (folder.path / LOG).read_text(encoding="utf-8", errors="replace")

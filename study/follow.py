@@ -8,7 +8,7 @@ shown by the same code (``show``).
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import takewhile
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ from study.observing import Observer
 from study.plan import Arm
 from study.progress import Board, Display
 from study.records import StudyFolder
+from study.search.campaign import is_line
+from study.search.segments import split_name
+from study.search.settings import Search
+from study.tuning_board import FollowedBoard
 from study.validation import is_event
 from trainables.session import TrialSpecification
 
@@ -53,7 +57,9 @@ def events(folder: StudyFolder, poll_s: float = _POLL_S) -> Iterator[Event]:
     """Yield what has happened in a study and what happens, until the process that runs it ends.
 
     First ``study`` (what it consists of), then ``start``, ``row`` and ``end`` of trials, among them ``now`` where the
-    past ends, and ``warning``; last ``over``. A study that nobody runs is told to its end as well.
+    past ends, and ``warning``; last ``over``. A study that nobody runs is told to its end as well. Where
+    hyperparameters are being searched, the same of the tuning phase comes before: ``tuning``, the lines of its history,
+    its trials and ``now``.
     """
     log = Tail(folder.path / driver.LOG)
     while (runs := driver.running(folder) is not None) and not _is_described(folder):
@@ -62,9 +68,11 @@ def events(folder: StudyFolder, poll_s: float = _POLL_S) -> Iterator[Event]:
     if not folder.lock.is_file():
         yield _over(folder)
         return
+    begun = _begun(folder)
+    if not _is_tuned(folder, lock := folder.read_lock()):
+        yield from _tuning_events(folder, lock, log, begun, poll_s)
     lock = folder.read_lock()
     yield _study(folder.name, lock)
-    begun = _begun(folder)
     tails = {trial["trial"]: Tail(folder.rows / f"{trial['trial']}.jsonl") for trial in lock["trials"]}
     yield from _happened(tails, begun)
     yield {"event": "now"}
@@ -75,6 +83,57 @@ def events(folder: StudyFolder, poll_s: float = _POLL_S) -> Iterator[Event]:
         if runs:
             time.sleep(poll_s)
     yield _over(folder)
+
+
+def _tuning_events(
+    folder: StudyFolder, lock: Mapping[str, Any], log: Tail, begun: float, poll_s: float
+) -> Iterator[Event]:
+    """Yield what has happened and what happens in the tuning phase, until it is over or nobody runs it."""
+    yield _tuning(folder.name, lock)
+    history = Tail(folder.tuning.path / "history.jsonl")
+    tails: dict[str, Tail] = {}
+    is_over = False
+    for number in count():
+        runs = driver.running(folder) is not None  # looked at first, as what was written last is then still read
+        is_over = _is_tuned(folder, lock) or not runs
+        yield from _warnings(log)
+        yield from filter(is_line, map(_parsed, history.lines()))
+        tails |= {
+            path.stem: Tail(path) for path in sorted(folder.tuning.rows.glob("*.jsonl")) if path.stem not in tails
+        }
+        yield from _happened(tails, begun)
+        if number == 0:
+            yield {"event": "now"}
+        if is_over:
+            return
+        time.sleep(poll_s)
+
+
+def _is_tuned(folder: StudyFolder, lock: Mapping[str, Any]) -> bool:
+    """Tell whether a study has no search or its search is over; what is tried again makes the history newer."""
+    if lock["definition"].get("search") is None:
+        return True
+    summary, history = folder.tuning.path / "tuning.json", folder.tuning.path / "history.jsonl"
+    try:
+        written = summary.stat().st_mtime_ns >= history.stat().st_mtime_ns
+        return written and bool(json.loads(summary.read_text(encoding="utf-8"))["done"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _tuning(name: str, lock: Mapping[str, Any]) -> Event:
+    definition = lock["definition"]
+    untuned = {arm.get("name") or arm.get("strategy") for arm in definition["arms"] if arm.get("tuned") is False}
+    methods = [arm["arm"] for arm in lock["arms"] if not arm.get("role") and arm["arm"] not in untuned]
+    told = {"search": definition["search"], "epochs": definition["training"]["epochs"], "methods": methods}
+    return {"event": "tuning", "study": name, **told}
+
+
+def _parsed(line: str) -> Any:  # noqa: ANN401  (whatever stands there)
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def _is_described(folder: StudyFolder) -> bool:
@@ -171,11 +230,44 @@ def show(happening: Iterable[Event], display: Display) -> Event | None:
     for event in stream:
         if event["event"] == "warning":
             display.warn(event["text"])
+        elif event["event"] == "tuning":
+            over = _show_tuning(event, stream, display)
+            if over is not None and over["event"] == "study":
+                return _show_trials(over, stream, display)
+            return over
         elif event["event"] == "study":
             return _show_trials(event, stream, display)
         elif event["event"] == "over":
             return event
     return None
+
+
+def _show_tuning(tuning: Event, stream: Iterator[Event], display: Display) -> Event | None:
+    """Show the tuning phase and return the event that ends it."""
+    search = Search.model_validate(tuning["search"])
+    board = FollowedBoard((), (), tuning["epochs"], search=search, methods=tuning["methods"])
+    for event in takewhile(lambda event: event["event"] != "now", stream):
+        _tell_tuning(event, board, (board,))
+    board.start_clock(board.concurrency)
+    display.say(f"study {tuning['study']}: tuning {len(tuning['methods'])} methods")
+    with display.showing(board):
+        for event in stream:
+            if event["event"] in ("study", "over"):
+                return event
+            if event["event"] == "warning":
+                display.warn(event["text"])
+            _tell_tuning(event, board, (board, display))
+    return None
+
+
+def _tell_tuning(event: Event, board: FollowedBoard, observers: Sequence[Observer]) -> None:
+    if is_line(event):
+        board.heard(event)
+        return
+    named = split_name(event.get("trial", ""), board.methods)
+    if named is not None:
+        trial = TrialSpecification(event["trial"], named[0], named[2], "", {}, {}, {}, (), {}, {})
+        _tell(event, {trial.trial: trial}, observers)
 
 
 def _show_trials(study: Event, stream: Iterator[Event], display: Display) -> Event | None:

@@ -3,8 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -19,16 +18,20 @@ from study import driver, nodes, provenance, records, tracking, waves
 from study.analysis import Comparison, compare
 from study.definition import Arm, Definition, load
 from study.errors import StudyError
-from study.observing import Observer, Observers
+from study.observing import Observers
 from study.pilot import pilot
 from study.plan import Plan, make_plan
 from study.progress import Board, Display
+from study.ray_start import ray_started
+from study.recorder import Recorder
 from study.records import StudyFolder
 from study.report import checked_figure, note, write_corpus_figure, write_report
-from study.runner import ray_started, run_feed, run_trials, settled
+from study.runner import run_trials, settled
 from study.tracking import Tracker, default_uri
-from study.tuning import Tuner, reported, sync_tuning, without_failed
+from study.tuning import sync_tuning
+from study.tuning_run import tune
 from study.warm_start import with_points
+from study.workplace import courier, refuse_unfit
 from trainables import corpora, networks
 from trainables.corpora import Corpus, Finding, Store
 from trainables.corpora import registry as corpus_registry
@@ -36,7 +39,7 @@ from trainables.corpora.base import read_table
 from trainables.corpora.preparing import find_prepared
 from trainables.inputs import InputSettings
 from trainables.networks import registry as network_registry
-from trainables.session import Row, TrialSpecification
+from trainables.session import TrialSpecification
 
 
 @dataclass(frozen=True)
@@ -60,40 +63,6 @@ class Outcome:
     unfinished: int
     tracking_uri: str
     tracking_problem: str | None
-
-
-class Recorder(Observer):
-    """Appends what happens to trials to the study's rows; an observer."""
-
-    def __init__(self, folder: StudyFolder) -> None:
-        self._folder = folder
-
-    def trial_started(self, trial: TrialSpecification) -> None:
-        """Record the start."""
-        fold = {} if trial.fold is None else {"fold": trial.fold}
-        self._folder.append(trial.trial, {"event": "start", "arm": trial.arm, "seed": trial.seed, **fold})
-
-    def trial_reported(self, trial: TrialSpecification, row: Row) -> None:
-        """Record a row."""
-        self._folder.append(trial.trial, {"event": "row", "row": row})
-
-    def trial_predicted(self, trial: TrialSpecification, content: bytes) -> None:
-        """Keep the predictions; they come before the end."""
-        self._folder.write_predictions(trial.trial, content)
-
-    def trial_noted(self, trial: TrialSpecification, note: str) -> None:
-        """Record the note."""
-        self._folder.append(trial.trial, {"event": "note", "note": note})
-
-    def trial_postponed(self, trial: TrialSpecification, failure: dict[str, str]) -> None:
-        """Record why it has to be tried again; it has not ended."""
-        self._folder.append(trial.trial, {"event": "postponed", **failure})
-
-    def trial_ended(self, trial: TrialSpecification, failure: dict[str, str] | None) -> None:
-        """Record the end."""
-        tested = {"predictions": True} if trial.until is None else {}  # a search never looks at the test split
-        outcome = {"status": "failed", **failure} if failure else {"status": "finished", **tested}
-        self._folder.append(trial.trial, {"event": "end", **outcome})
 
 
 def run(
@@ -123,6 +92,7 @@ def run(
     corpus = corpora.create(definition.corpus.name, **definition.corpus.options)
     plan = make_plan(definition, corpus)
     folder = StudyFolder(home / definition.study)
+    plan = with_points(plan, folder, fresh=fresh)
     folder.create()
     with folder.locked():
         if fresh:
@@ -133,7 +103,7 @@ def run(
             display.warn(warning)
         _write_lock(folder, plan, store)
         if plan.methods:
-            tuned = _tune(plan, corpus, folder, store, display, address)
+            tuned = tune(plan, corpus, folder, _shared_place(plan, store), display, address, retry_failed=retry_failed)
             if tuned is None:
                 tracker = Tracker(folder, uri := default_uri(home))
                 tracker.start()
@@ -220,53 +190,6 @@ def _network_names(definition: Definition) -> list[str]:
     return [definition.network.name, *(network.name for network in own if network is not None and network.name)]
 
 
-def _tune(
-    plan: Plan, corpus: Corpus, folder: StudyFolder, store: Store, display: Display, address: str | None
-) -> Plan | None:
-    """Search every method, or go on with it; return the plan of the chosen configurations, None if interrupted."""
-    if names := plan.definition.search.start_from if plan.definition.search is not None else ():
-        plan = replace(plan, methods=with_points(plan.methods, names, folder))
-    tuner = Tuner(plan, corpus, folder, _shared_place(plan, store))
-    campaign = tuner.campaign
-    if not campaign.done:
-        display.say(f"study {folder.name}: tuning {len(plan.methods)} methods, in {tuner.folder.path}")
-        board = tuner.board()
-        observers = Observers(Recorder(tuner.folder), tuner, board, display)
-        tracker = tuner.tracker(folder, default_uri(folder.path.parent))
-        with reported(tuner, tracker), ray_started(address, folder.log) as machines:
-            _feed(tuner, plan, Observers(observers, tracker), board, display, machines, address)
-    if not campaign.done:
-        return None
-    if not (tuner.folder.path / "tuning.json").exists():
-        tuner.close()
-    chosen = tuner.chosen()
-    tuned = replace(make_plan(plan.definition, corpus, chosen), folds=plan.folds)
-    tuned, lost = without_failed(tuned, chosen)
-    if lost:
-        display.warn(f"every configuration of {', '.join(lost)} failed in tuning: left out of the comparison")
-    return tuned
-
-
-def _feed(
-    tuner: Tuner,
-    plan: Plan,
-    observer: Observer,
-    board: Board,
-    display: Display,
-    machines: Sequence[nodes.Machine],
-    address: str | None,
-) -> None:
-    """Run the segments of a search on this machine or on the cluster at ``address``."""
-    if address is not None:
-        _refuse_unfit(nodes.look(), display)
-    examples = tuner.examples()
-    with _courier(examples, tuner.folder, address, named=False) as at:
-        resources = settled(plan.definition.resources, examples, machines, at)
-        with display.showing(board):
-            board.start_clock(nodes.concurrency(resources, machines))
-            run_feed(tuner, resources, machines, observer, tuner.folder.path / "ray", address=at)
-
-
 def _shared_place(plan: Plan, store: Store) -> str:
     """Return where trials find the corpus: a URL, of which each machine makes its copy, or a path."""
     place = plan.definition.corpus.root
@@ -302,8 +225,8 @@ def _run_trials(
     """Run what has to run on this machine, or on the cluster at ``address`` once its machines have been looked at."""
     with ray_started(address, folder.log) as machines:
         if address is not None:
-            _refuse_unfit(nodes.look(), display)
-        with _courier(waiting, folder, address) as at:
+            refuse_unfit(nodes.look(), display)
+        with courier(waiting, folder, address) as at:
             resources = settled(plan.definition.resources, waiting, machines, at)
             if resources.share:
                 display.say(f"each trial gets {resources.share:g} of a GPU")
@@ -311,35 +234,6 @@ def _run_trials(
                 board.start_clock(nodes.concurrency(resources, machines))
                 run = partial(run_trials, resources=resources, machines=machines, observer=observers, address=at)
                 waves.run(waiting, plan.arms, folder, observers, partial(run, scratch=folder.path / "ray"))
-
-
-def _refuse_unfit(found: Sequence[nodes.Node], display: Display) -> None:
-    """Refuse a cluster with machines that cannot run a trial, or that have another version of what trials are made of.
-
-    Raises:
-        StudyError: with the first of them.
-    """
-    if told := nodes.differences(found, nodes.this_machine()):
-        raise StudyError("; ".join(told[:3]) + (f" (and {len(told) - 3} more)" if len(told) > 3 else ""))
-    display.say(
-        f"{len(found)} machines: {', '.join(f'{node.host} ({node.cpus:g} CPUs, {node.gpus:g} GPUs)' for node in found)}"
-    )
-
-
-def _courier(
-    waiting: Sequence[TrialSpecification], folder: StudyFolder, address: str | None, *, named: bool = True
-) -> AbstractContextManager[Any]:
-    """Return the context in which machines that do not see this one's folders can ask for what they lack.
-
-    Where trials are made up as a search goes, they are not named.
-    """
-    if address is None:
-        return nullcontext()
-    from trainables.delivery import couriers
-
-    store = waiting[0].store
-    names = [trial.trial for trial in waiting] if named else None
-    return couriers(None if corpora.is_url(store) else store, folder.checkpoints, names)
 
 
 def _conclude(plan: Plan, folder: StudyFolder, tracker: Tracker, uri: str, display: Display) -> Outcome:

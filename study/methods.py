@@ -69,9 +69,22 @@ def methods(definition: Definition, num_tasks: int) -> list[Method]:
     """
     arms = {name: arm for name, arm in entries(definition, num_tasks).items() if arm.tuned}
     grids = dict.fromkeys([STATIC_GRID], next((arm for arm in definition.arms if isinstance(arm, GridArms)), None))
+    _refuse_settings_of_all(definition.search or Search())
     declared = {name: _declared(arm, grids.get(name), num_tasks) for name, arm in arms.items()}
     spaces = method_spaces(declared, definition.search or Search(), _shared(definition))
     return [Method(name, space, _defaults(definition, arms[name], space)) for name, space in spaces.items()]
+
+
+def _refuse_settings_of_all(search: Search) -> None:
+    for where, dimensions in [
+        ("space", search.space),
+        *((f"methods.{name}", own) for name, own in search.methods.items()),
+    ]:
+        for name in _NOT_SEARCHED:
+            if f"training.{name}" in dimensions:
+                raise DefinitionError(
+                    f"search.{where}: training.{name} is the same for all that is compared, and cannot be searched"
+                )
 
 
 def _declared(arm: Arm, grid: GridArms | None, num_tasks: int) -> Declared:

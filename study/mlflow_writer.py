@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from study.records import StudyFolder, TrialRecord
 
 PARENT_TAG = "study.parent"
 TRIAL_TAG = "study.trial"
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
+"""What says that an experiment trains models. MLflow 3.17 keeps it and goes by what a browser last chose, or by the
+``workflowType`` of an address: see ``tracking.runs_page``."""
 _STATUS = {"finished": "FINISHED", "failed": "FAILED"}
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # the writer retries by itself and must not wait for MLflow's four minutes
@@ -47,9 +51,32 @@ def connect(uri: str) -> Any:  # noqa: ANN401  (mlflow is imported late)
     for library in ("alembic", "mlflow"):  # somebody may have imported MLflow before
         logging.getLogger(library).setLevel(logging.WARNING)
     with _alone(uri):
+        _make_whole(uri)
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def experiments(uri: str) -> dict[str, str]:
+    """Return name -> id of the experiments of a tracking store that studies have made, the latest first."""
+    found = connect(uri).search_experiments(
+        filter_string=f"tags.`{KIND_TAG}` = '{KIND}'", order_by=["last_update_time DESC"]
+    )
+    return {experiment.name: str(experiment.experiment_id) for experiment in found}
+
+
+def _make_whole(uri: str) -> None:
+    """Make a database that is not there, whole or not at all: MLflow refuses one that a kill has left half made."""
+    from mlflow import MlflowClient
+
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    for left in path.parent.glob(f".{path.name}.half-*"):
+        left.unlink()
+    half = path.with_name(f".{path.name}.half-{time.time_ns()}")  # MLflow remembers what it has made, by its name
+    MlflowClient(tracking_uri=f"sqlite:///{half}").search_experiments(max_results=1)
+    half.replace(path)
 
 
 @contextmanager
@@ -262,12 +289,14 @@ class Writer:
         if found is not None and found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         if found is not None:
+            if KIND_TAG not in found.tags:  # made by an older version, or by one that was killed
+                client.set_experiment_tag(found.experiment_id, KIND_TAG, KIND)
             return str(found.experiment_id)
         local = not self.uri.startswith("http")
         artifacts = (self.folder.path.parent / "artifacts" / name).as_uri() if local else None
         experiment = client.create_experiment(name, artifact_location=artifacts)
         client.set_experiment_tag(experiment, "mlflow.experiment.primaryMetric.name", "test/joint_nll")
-        client.set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")  # opens at the runs
+        client.set_experiment_tag(experiment, KIND_TAG, KIND)
         return str(experiment)
 
     def _complete_parent(self, run: _Run | None, lock: Mapping[str, Any]) -> str:
@@ -327,7 +356,7 @@ class Writer:
         elif "error" in run.tags:  # of an attempt before
             for tag in ("error", "mlflow.note.content"):
                 client.delete_tag(run.run_id, tag)
-            run.tags = {}
+            run.tags = {name: value for name, value in run.tags.items() if name not in ("error", "mlflow.note.content")}
         if status == "RUNNING":
             client.update_run(run.run_id, status=status)
         else:
@@ -386,18 +415,24 @@ class TuningWriter(Writer):
         rows: the folder of the tuning phase.
         describe: name of a trial -> its ``method``, ``configuration``, ``seed`` and ``values``; None for no trial.
         chosen: trials of the configurations that are confirmed.
+        endings: trial -> how its configuration ended, in words, once that is known.
     """
 
     rows: StudyFolder = field(kw_only=True)
     describe: Callable[[str], Mapping[str, Any] | None] = field(kw_only=True)
     chosen: set[str] = field(default_factory=set, kw_only=True)
+    endings: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
     def write_parent(self, status: str, note: str, metrics: Mapping[str, float]) -> None:  # noqa: ARG002
-        """Mark what was chosen; the study itself is written when it has been confirmed."""
+        """Mark what was chosen and how each configuration ended; the study itself is written when that is confirmed."""
         self.open()
-        for name in sorted(self.chosen & set(self._runs)):
-            if self._runs[name].tags.get("chosen") != "yes":
-                self._connected.set_tag(self._runs[name].run_id, "chosen", "yes")
+        for name, run in self._runs.items():
+            wanted = {"ending": self.endings.get(name), "chosen": "yes" if name in self.chosen else None}
+            for tag, value in wanted.items():
+                if value is not None and run.tags.get(tag) != value:
+                    self._connected.set_tag(run.run_id, tag, value)
+                elif value is None and tag in run.tags and self.endings:  # chosen before others were tried again
+                    self._connected.delete_tag(run.run_id, tag)
 
     def _record(self, name: str) -> TrialRecord:
         return self.rows.record(name)

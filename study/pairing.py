@@ -1,6 +1,6 @@
 """``study compare A B``: whether two studies may be compared, in what they differ, and how their arms stand."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,23 +62,46 @@ def pair(first: StudyFolder, second: StudyFolder, metric: str = "test/joint_nll"
     locks = first.read_lock(), second.read_lock()
     refuse_incomparable(first.name, second.name, *locks)
     studies = compare_studies(records.load_results(first), records.load_results(second), metric)
-    before, after = (_told_here(lock["definition"]) for lock in locks)
-    return Pairing(studies, tuple(settings_that_differ(before, after)), tuple(_changed_arms(*locks)))
+    changed = [f"{name}: {'; '.join(told)}" for name, told in changed_arms(*locks).items()]
+    return Pairing(studies, tuple(different_settings(*locks)), tuple(changed))
+
+
+def different_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return what of the definitions of two locks differs and is not told otherwise, as ``name: one -> other``."""
+    before, after = (_told_here(lock["definition"]) for lock in (one, other))
+    return settings_that_differ(before, after)
 
 
 def _told_here(definition: Mapping[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in definition.items() if name not in _TOLD_ELSEWHERE}
 
 
-def refuse_incomparable(first: str, second: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+def refuse_incomparable(
+    first: str, second: str, one: Mapping[str, Any], other: Mapping[str, Any], parts: Sequence[str] | None = None
+) -> None:
     """Refuse two studies whose numbers mean different things.
+
+    Args:
+        first: name of the one study.
+        second: name of the other.
+        one: lock of the one.
+        other: lock of the other.
+        parts: what must agree; by default all that there is: corpus, its data, split, tasks and reference weights.
 
     Raises:
         StudyError: with everything that must agree and does not, in one line.
     """
-    told = [f"{what} {tell(one)} and {tell(other)}" for what, tell in _MUST_AGREE if tell(one) != tell(other)]
+    checked = [(what, tell) for what, tell in _MUST_AGREE if parts is None or what in parts]
+    told = [f"{what} {tell(one)} and {tell(other)}" for what, tell in checked if tell(one) != tell(other)]
     if told:
-        raise StudyError(f"{first} and {second} cannot be compared: {'; '.join(told)}")
+        hint = _over_corpora(one, other) if parts is None else ""
+        raise StudyError(f"{first} and {second} cannot be compared: {'; '.join(told)}{hint}")
+
+
+def _over_corpora(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Say what may be done with studies of two corpora."""
+    same = one["corpus"]["content_hash"] == other["corpus"]["content_hash"]
+    return "" if same else " (methods are ranked over three corpora or more: study compare A B C)"
 
 
 def _split(split: Mapping[str, Any]) -> str:
@@ -91,14 +114,14 @@ def _weights(weights: Mapping[str, float]) -> str:
     return ", ".join(f"{task} {weight:.3g}" for task, weight in weights.items())
 
 
-def _changed_arms(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return in what arms of one name differ: strategy, options, network or training."""
+def changed_arms(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return arm -> in what it differs between two locks: strategy, options, network or training."""
     parts = ("strategy", "options", "network", "training", "changes", "loss_scales")
     before, after = ({arm["arm"]: arm for arm in lock["arms"]} for lock in (one, other))
-    found = []
+    found = {}
     for name, arm in before.items():
         if name in after:
             mine, theirs = ({part: side[part] for part in parts if part in side} for side in (arm, after[name]))
             if told := settings_that_differ(mine, theirs):
-                found.append(f"{name}: {'; '.join(told)}")
+                found[name] = told
     return found

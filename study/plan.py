@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from strategies import Strategy, StrategyError
-from strategies.errors import unknown
+from strategies.errors import UserError, unknown
 from study import definition as definitions
 from study import methods, waves
 from study.analysis.delta import SINGLE_TASK
@@ -305,15 +305,22 @@ def configured_arm(plan: Plan, corpus: Corpus, method: str, values: Mapping[str,
     entry = methods.entries(plan.definition, len(plan.tasks))[method]
     try:
         arm = methods.configured(entry, values)
+        return _single_arm(arm, plan.tasks, _arm_network(plan.definition, arm, corpus))
     except ValidationError as mistakes:
         first = mistakes.errors(include_url=False)[0]
         reason = str(first["msg"]).removeprefix("Value error, ")
-        raise DefinitionError(f"search.space: method '{method}' cannot have {dict(values)}: {reason}") from None
-    return _single_arm(arm, plan.tasks, _arm_network(plan.definition, arm, corpus))
+    except UserError as refusal:
+        reason = str(refusal)
+    hint = "; integer: true searches whole numbers alone" if "valid integer" in reason else ""
+    raise DefinitionError(f"search.space: method '{method}' cannot have {dict(values)}: {reason}{hint}")
+
+
+_WITHIN = 0.37193
+"""A place within every range, at which no value is a whole number by chance."""
 
 
 def _rehearsed(plan: Plan, corpus: Corpus) -> tuple[Method, ...]:
-    """Return the methods of a search, each built at the ends of every range to see that it can.
+    """Return the methods of a search, each built at the ends of every range and within to see that it can.
 
     Raises:
         UserError: one cannot, or could not go on from another's checkpoint where the scheduler wants that.
@@ -324,16 +331,25 @@ def _rehearsed(plan: Plan, corpus: Corpus) -> tuple[Method, ...]:
     _refuse_unknown_metrics(search, plan.tasks)
     for method in found:
         shapes: dict[str, Any] = {}
-        for values in methods.corners(method.space):
+        within = method.space.at([_WITHIN] * len(method.space))
+        for values in [*methods.corners(method.space), within]:
             arm = configured_arm(plan, corpus, method.name, values)
             network = plan.network(arm)
             if str(network) in shapes:
                 continue
-            with networks.without_memory():
-                built = build_network(network, plan.tasks)
+            built = _built(method.name, values, network, plan.tasks)
             shapes[str(network)] = {name: tuple(value.shape) for name, value in built.state_dict().items()}
         _refuse_other_shapes(plan.definition, method, list(shapes.values()))
     return tuple(found)
+
+
+def _built(method: str, values: Mapping[str, Any], network: Mapping[str, Any], tasks: Sequence[Task]) -> Any:  # noqa: ANN401
+    """Return the network of a method with values of its hyperparameters, on a device without memory."""
+    try:
+        with networks.without_memory():
+            return build_network(network, tasks)
+    except UserError as refusal:
+        raise DefinitionError(f"search.space: method '{method}' cannot have {dict(values)}: {refusal}") from None
 
 
 def _refuse_unknown_metrics(search: Search, tasks: Sequence[Task]) -> None:
@@ -466,6 +482,19 @@ def _search_lines(plan: Plan) -> dict[str, str]:
             f"{'at most ' if len(limits) > 1 or search.scheduler != 'none' else ''}"
             f"{every * search.seeds * epochs} epochs; then the trials above with fresh seeds"
         )
+    elif search.budget.epochs is not None:
+        lines["tuning"] = (
+            f"{search.budget.epochs // (search.seeds * epochs)} configurations of each method trained to the end, or "
+            "more where a scheduler stops some; then the trials above with fresh seeds"
+        )
+    else:
+        lines["tuning"] = (
+            "as many configurations as the time is good for, then the trials above with fresh seeds; --pilot measures "
+            "about how many"
+        )
+    if search.start_from:
+        points = sum(len(method.points) for method in plan.methods)
+        lines["starts from"] = f"{', '.join(search.start_from)}: {points} configurations are tried first"
     for method in plan.methods:
         knobs = "; ".join(f"{name} {values}" for name, values in method.space.dimensions.items())
         lines[f"tunes {method.name}"] = f"{len(method.space)}: {knobs}"

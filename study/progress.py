@@ -22,8 +22,6 @@ from study.observing import Observer
 
 if TYPE_CHECKING:
     from study.plan import Arm
-    from study.search.campaign import Campaign
-    from study.search.settings import Search
     from trainables.session import Row, TrialSpecification
 
 
@@ -32,7 +30,7 @@ _MARKS = {"finished": "[green]●[/]", "failed": "[red]✗[/]", "running": "[yel
 
 
 @dataclass
-class _TrialState:
+class TrialState:
     """What is known of one trial while the study runs."""
 
     status: str = "pending"
@@ -57,7 +55,7 @@ class Board(Observer):
     epochs: int
     concurrency: int = 1
     folds: Sequence[int | None] = (None,)
-    trials: dict[tuple[str, int, int | None], _TrialState] = field(default_factory=dict)
+    trials: dict[tuple[str, int, int | None], TrialState] = field(default_factory=dict)
     _started: float = field(default_factory=time.monotonic)
     _epochs_before: int = 0
 
@@ -65,19 +63,19 @@ class Board(Observer):
 
     def __post_init__(self) -> None:
         keys = product(self.seeds, self.folds, self.arms)
-        self.trials = {(arm.arm, seed, fold): _TrialState() for seed, fold, arm in keys}
+        self.trials = {(arm.arm, seed, fold): TrialState() for seed, fold, arm in keys}
 
-    def state(self, trial: "TrialSpecification") -> _TrialState:
+    def state(self, trial: "TrialSpecification") -> TrialState:
         """Return what is known of a trial."""
         return self.trials[trial.arm, trial.seed, trial.fold]
 
-    def states(self, arm: str, seed: int) -> list[_TrialState]:
+    def states(self, arm: str, seed: int) -> list[TrialState]:
         """Return what is known of the trials of an arm and a seed, one for each fold."""
         return [self.trials[arm, seed, fold] for fold in self.folds]
 
     def found_finished(self, trial: "TrialSpecification", joint_nll: float | None, status: str = "finished") -> None:
         """Count a trial that an earlier run ended."""
-        self.trials[trial.arm, trial.seed, trial.fold] = _TrialState(status, self.epochs, joint_nll)
+        self.trials[trial.arm, trial.seed, trial.fold] = TrialState(status, self.epochs, joint_nll)
         self._epochs_before += self.epochs
 
     def start_clock(self, concurrency: int) -> None:
@@ -150,78 +148,6 @@ class Board(Observer):
         values = [state.joint_nll for seed in self.seeds for state in self.states(arm, seed)]
         known = [value for value in values if value is not None]
         return statistics.fmean(known) if known else None
-
-
-@dataclass
-class TuningBoard(Board):
-    """What has happened so far in a tuning phase; trials come up as it goes.
-
-    Attributes:
-        campaign: of the search.
-        search: its settings.
-    """
-
-    campaign: "Campaign" = field(kw_only=True)
-    search: "Search" = field(kw_only=True)
-
-    what: ClassVar[str] = "tuning"
-
-    def __post_init__(self) -> None:
-        self._epochs_before = self.epochs_done
-
-    def state(self, trial: "TrialSpecification") -> _TrialState:
-        """Return what is known of a trial."""
-        return self.trials.setdefault((trial.trial, trial.seed, None), _TrialState())
-
-    @property
-    def methods(self) -> list[str]:
-        """Names of the methods."""
-        return list(self.campaign.ledger())
-
-    @property
-    def epochs_done(self) -> int:
-        """Epochs of all configurations and seeds that the campaign knows of."""
-        blocks = [block for method in self.methods for block in self.campaign.blocks(method)]
-        inherited = sum(0 if block.parent is None else block.parent.epoch for block in blocks)
-        return self.search.seeds * (sum(block.epochs for block in blocks) - inherited)
-
-    @property
-    def total(self) -> int | None:
-        """Most epochs that the budget allows; None where it is in hours."""
-        budget = self.search.budget
-        by_trials = None if budget.trials is None else budget.trials * self.search.seeds * self.epochs
-        limits = [limit for limit in (by_trials, budget.epochs) if limit is not None]
-        return len(self.methods) * min(limits) if limits else None
-
-    @property
-    def note(self) -> str:
-        """How much is left, in words."""
-        return f"about {duration(self.seconds_left())} left"
-
-    def ended_line(self, trial: "TrialSpecification", result: str) -> str:
-        """Return the line that says how a segment of training ended and how much is left."""
-        done = f"[tuning, {self.epochs_done}/{self.total or '?'} epochs]"
-        return f"{done} {trial.trial} to epoch {trial.until}: {result}; {self.note}"
-
-    def table(self) -> Table:
-        """Return what a person sees of every method."""
-        return _tuning_table(self)
-
-    def seconds_left(self) -> float | None:
-        """Return the estimated time to the end of tuning; None before the first result or in a budget of hours."""
-        trained = self.epochs_done - self._epochs_before
-        if trained <= 0 or self.total is None:
-            return None
-        return max(self.total - self.epochs_done, 0) * (time.monotonic() - self._started) / trained
-
-    def lines(self) -> "Iterator[tuple[str, int, int, int, float | None]]":
-        """Yield method, configurations begun, those that failed, those under way, and the best objective."""
-        for method in self.methods:
-            blocks = self.campaign.blocks(method)
-            known = [block for block in blocks if block.epochs and block.state != "failed" and block.curves]
-            best = min((block.loss() for block in known), default=None)
-            failed = sum(block.state == "failed" for block in blocks)
-            yield method, len(blocks), failed, sum(block.state == "running" for block in blocks), best
 
 
 def duration(seconds: float | None) -> str:
@@ -341,16 +267,6 @@ def _render(board: Board, bar: Progress, task: TaskID) -> Group:
     return Group(board.table(), bar)
 
 
-def _tuning_table(board: TuningBoard) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("method", "configurations", "failed", "running", "best on validation"):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for method, begun, failed, running, best in board.lines():
-        shown_best = "" if best is None else f"{best:.4f}"
-        table.add_row(Text(printable(method)), str(begun), str(failed or ""), str(running or ""), shown_best)
-    return table
-
-
 def _table(board: Board) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     folded = len(board.folds) > 1
@@ -371,7 +287,7 @@ def _table(board: Board) -> Table:
     return table
 
 
-def _together(states: Sequence[_TrialState]) -> str:
+def _together(states: Sequence[TrialState]) -> str:
     """Return the status of a seed: that of its folds if they agree, and failed as soon as one has failed."""
     found = {state.status for state in states}
     if len(found) == 1:

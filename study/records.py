@@ -27,7 +27,8 @@ from typing import Any
 import pandas as pd
 from pydantic_core import from_json
 
-from strategies.errors import UserError, unknown
+from strategies.errors import MOST_KNOWN, UserError, unknown
+from strategies.text import shortened
 from study import columns
 from study.analysis.control_arms import EFFECTIVE_LR, FROZEN_MEAN
 from study.analysis.folds import pool_rows
@@ -296,7 +297,9 @@ def find(home: Path, name: str) -> StudyFolder:
     if not matching:
         raise StudyError(f"{unknown('study', name, known)} in {home}")
     if len(matching) > 1:
-        raise StudyError(f"'{name}' may be any of {', '.join(matching)}: name one of them")
+        more = f" and {len(matching) - MOST_KNOWN} more" if len(matching) > MOST_KNOWN else ""
+        told = ", ".join(map(shortened, matching[:MOST_KNOWN]))
+        raise StudyError(f"'{shortened(name)}' may be any of {told}{more}: name one of them")
     return StudyFolder(home / matching[0])
 
 

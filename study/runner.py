@@ -1,134 +1,21 @@
 """Run trials with Ray Tune, on this machine or on the cluster that is running; the only Tuner."""
 
-import logging
-import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from study import interrupt
 from study.definition import Resources
 from study.errors import StudyError
-from study.nodes import Machine, concurrency, fits, machines
+from study.nodes import Machine, concurrency, fits
 from study.observing import Observer
-from study.private import loopback_only, protect_token
 from study.retry import PAUSES_S, Retries, Round
 
 if TYPE_CHECKING:
     from trainables.session import TrialSpecification
-
-
-_ENVIRONMENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0 the only way to keep Tune off the terminal
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a trial that changes directory cannot resolve relative paths
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # three loggers a trial that nobody reads; ours are the rows
-    "TUNE_GLOBAL_CHECKPOINT_S": "600",  # Tune's own snapshots: we go on from our rows and checkpoints instead
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
-ALLOCATOR = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
-    "MALLOC_TOP_PAD_": str(2**26),
-    "MALLOC_ARENA_MAX": "1",  # a trial is a thread, and the heaps of threads cannot grow as large as a tensor
-}
-"""Has glibc keep what a trial frees until the trial ends: else every large tensor is new pages, which the system has to
-clear first, a fifth of a step on a CPU. For processes that begin with it, as those that Ray starts on this machine."""
-_LOCAL_OBJECT_STORE = 128 * 2**20
-"""Bytes of shared memory for Ray on one machine; trials exchange nothing but rows."""
-
-
-def available_cpus() -> int:
-    """Return how many CPUs this process may use: its affinity, limited by the control group's quota."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return allowed
-    return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))
-
-
-@contextmanager
-def ray_started(address: str | None, log: Path) -> Iterator[list[Machine]]:
-    """Start Ray on this machine, or join the cluster at ``address``; yield the machines it has and may get.
-
-    Args:
-        address: of a running cluster; None starts Ray here, with as many CPUs as this process may use.
-        log: file that Ray's own messages go to.
-
-    Raises:
-        StudyError: Ray cannot be reached or started.
-    """
-    for name, value in (_ENVIRONMENT | ({} if address else ALLOCATOR)).items():
-        os.environ.setdefault(name, value)
-    if address and _token_exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    protect_token()
-    here: dict[str, Any] = {
-        "address": "local",  # without it Ray joins whatever cluster was last started on this machine
-        "num_cpus": available_cpus(),
-        "include_dashboard": False,
-        "object_store_memory": _LOCAL_OBJECT_STORE,
-    }
-    try:
-        with nullcontext() if address else loopback_only(), interrupt.kept():
-            import ray
-
-            ray.init(
-                **({"address": address, "runtime_env": _plugins()} if address else here),
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as failure:
-        reason = " ".join(str(failure).split())[:300]
-        if address is None:
-            raise StudyError(f"Ray cannot be started on this machine: {reason}") from failure
-        hint = "is it up, and is this user's ~/.ray/auth_token the cluster's?"
-        raise StudyError(f"the Ray cluster at {address} cannot be joined: {reason}; {hint}") from failure
-    except SystemExit:  # Ray's own answer to SIGTERM while it starts
-        raise KeyboardInterrupt from None
-    with _logging_to(log):
-        try:
-            yield machines()
-        finally:
-            with interrupt.kept():
-                ray.shutdown()
-
-
-def _plugins() -> dict[str, Any]:
-    """Return what Ray hands to its workers: the plug-ins that a study was sent with from another machine."""
-    folder = os.environ.get("STUDY_PLUGINS")
-    return {"working_dir": folder} if folder else {}
-
-
-def _token_exists() -> bool:
-    """Tell whether this user has a Ray token: `ray start` then asks for it, but `ray.init` sends it only when told."""
-    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(given) or (Path.home() / ".ray" / "auth_token").is_file()
-
-
-@contextmanager
-def _logging_to(log: Path) -> Iterator[None]:
-    """Send what Ray's libraries say to a file instead of the terminal."""
-    logger = logging.getLogger("ray")
-    for old in list(logger.handlers):
-        logger.removeHandler(old)
-    handler = logging.FileHandler(log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False
-    logger.setLevel(logging.INFO)
-    try:
-        with redirect_stdout(handler.stream):  # where Ray prints what it has to say about lost workers
-            yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
 
 
 def settled(

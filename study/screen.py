@@ -20,9 +20,10 @@ from rich.table import Table
 
 from strategies.options import OptionDescription
 from strategies.plugins import PROJECT
-from strategies.text import shown
+from strategies.text import shortened, shown
 from study import records
 from study.analysis import Comparison, compare, metric_table
+from study.errors import StudyError
 from study.pairing import Pairing
 from study.records import StudyFolder
 from study.report import console_table, summary_lines
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # these need PyTorch, seconds that showing a study must not p
     from study.cluster.session import Tunnel
     from study.doctor import Finding
     from study.job import Outcome
+    from study.ranking import Ranking
     from study.verification import Verification
 
 _WIDEST = 10_000
@@ -197,6 +199,60 @@ def show_metric(folder: StudyFolder, metric: str, output: str) -> None:
 def print_csv(table: pd.DataFrame) -> None:
     """Print a table as CSV; an empty cell is a missing number."""
     sys.stdout.write(table.to_csv(index=False, lineterminator="\n", float_format="%.10g"))
+
+
+def show_compared(home: Path, names: Sequence[str], metric: str, output: str, figure: Path | None) -> None:
+    """Print two studies side by side, or the ranks of methods over three or more, and draw these if asked to.
+
+    Raises:
+        StudyError: they cannot be compared, or the figure cannot be drawn.
+    """
+    from study import pairing, ranking
+    from study.report import checked_figure
+
+    if figure is not None:
+        checked_figure(figure)
+    if len(names) < 2:
+        name = shortened(names[0])
+        raise StudyError(f"{name} alone cannot be compared: name two studies of the same data, or three of other data")
+    folders = [records.find(home, name) for name in names]
+    if len(folders) == 2:
+        if figure is not None:
+            raise StudyError("--figure draws ranks over corpora: name three studies or more, each of another corpus")
+        show_pairing(pairing.pair(folders[0], folders[1], metric), output)
+    else:
+        show_ranking(ranking.rank(folders, metric), output, figure)
+
+
+def show_ranking(ranking: "Ranking", output: str, figure: Path | None = None) -> None:
+    """Print the mean ranks of methods over corpora, and draw their critical-difference diagram if asked to."""
+    found = ranking.studies
+    if figure is not None:
+        from study.report.ranks import write_rank_figure
+
+        write_rank_figure(figure, found.diagram, found.metric, found.control)
+    if output == "json":
+        print_json(ranking.as_dict())
+    elif output == "csv":
+        print_csv(found.table)
+        say(*ranking.lines)
+    else:
+        each = [f"{corpus} (rank)" for corpus in found.corpora]
+        columns = ["method", "mean rank", *each, "better", "Wilcoxon p, Holm"]
+        print_table(columns, [ranking_row(row, found.corpora, found.control) for row in found.table.to_dict("records")])
+        print_lines(ranking.lines)
+
+
+def ranking_row(row: Mapping[Any, Any], corpora: Sequence[str], control: str) -> list[str]:
+    """Return a row of the table of ranks: values with their ranks, and how the method stands to the control."""
+    is_control = row["method"] == control
+    return [
+        str(row["method"]),
+        number(row["rank"], 2),
+        *(f"{number(row[f'value/{corpus}'])} ({row[f'rank/{corpus}']:g})" for corpus in corpora),
+        "control" if is_control else f"{row['better']} of {len(corpora)}",
+        number(row["holm_p"], 4),
+    ]
 
 
 def show_pairing(pairing: Pairing, output: str) -> None:

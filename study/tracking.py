@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from strategies.text import redacted
 from study import server
 from study.errors import StudyError
-from study.mlflow_writer import Writer, concerns_one_run, connect, reason_of
+from study.mlflow_writer import Writer, concerns_one_run, connect, experiments, reason_of
 from study.observing import Observer
 from study.records import StudyFolder
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _PERIOD_S = 4.0
 """Seconds between two rounds of writing."""
+_STARTING_S = 20.0
+"""Most seconds that the first round waits for a trial to report: importing MLflow would hold up the start of trials."""
 
 
 def default_uri(home: Path) -> str:
@@ -62,7 +64,7 @@ class Tracker(Observer):
         self._changed: set[str] = set()
         self._live: set[str] = set()
         self._guard = threading.Lock()
-        self._stop = threading.Event()
+        self._stop, self._reported = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="mlflow-writer", daemon=True)
         self._had_problems = False
         self.problem: str | None = None
@@ -83,6 +85,7 @@ class Tracker(Observer):
     def trial_reported(self, trial: "TrialSpecification", row: "Row") -> None:  # noqa: ARG002
         """Remember that the trial changed."""
         self._mark(trial.trial)
+        self._reported.set()
 
     def trial_ended(self, trial: "TrialSpecification", failure: dict[str, str] | None) -> None:  # noqa: ARG002
         """Remember that the trial changed."""
@@ -91,6 +94,7 @@ class Tracker(Observer):
     def finish(self, status: str, note: str, metrics: Mapping[str, float]) -> str | None:
         """Write what is left and the study itself; return why that did not work, or None."""
         self._stop.set()
+        self._reported.set()
         self._thread.join()
         self._mark(*self._live)
         self._live = set()
@@ -107,6 +111,7 @@ class Tracker(Observer):
             self._changed.update(trials)
 
     def _loop(self) -> None:
+        self._reported.wait(_STARTING_S)
         while True:
             self._round()
             if self._stop.wait(_PERIOD_S):
@@ -175,9 +180,36 @@ def serve(home: Path, port: int) -> None:
     refuse_taken(port)
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight helper processes nobody needs here
     os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # no argument: the address of a database may hold a password
+    print(f"MLflow: http://127.0.0.1:{port}   (Ctrl-C ends it)", file=sys.stderr)
+    for line in _pages(uri, f"http://127.0.0.1:{port}"):
+        print(line, file=sys.stderr, flush=True)
     arguments = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    print(f"MLflow: http://127.0.0.1:{port}   (Ctrl-C ends it)", file=sys.stderr, flush=True)
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
+
+
+_MOST_PAGES = 10
+"""Experiments whose pages are told."""
+
+
+def _pages(uri: str, address: str) -> list[str]:
+    """Return a line for each of the latest experiments with the address of its runs; none if the store does not say."""
+    try:
+        found = experiments(uri)
+    except Exception:  # the server, which starts next, says better what is wrong
+        return []
+    return [f"{name}: {runs_page(address, number)}" for name, number in list(found.items())[:_MOST_PAGES]]
+
+
+def runs_page(address: str, experiment: str) -> str:
+    """Return the address of the table of runs of an experiment.
+
+    MLflow 3.17 opens at its pages for language models, where there is no such table, unless the browser has chosen
+    *Model training* before or the address says so.
+
+    >>> runs_page("http://127.0.0.1:5000", "1")
+    'http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
+    """
+    return f"{address}/#/experiments/{experiment}/runs?workflowType=machine_learning"
 
 
 def refuse_taken(port: int) -> None:

@@ -9,8 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,12 @@ from study.methods import corners
 from study.mlflow_writer import TuningWriter
 from study.observing import Observer
 from study.plan import Plan, configured_arm
-from study.progress import TuningBoard
 from study.records import TUNING, StudyFolder
 from study.search.campaign import Campaign, Configuration, Method, Segment, Stage
-from study.search.segments import trial_name
+from study.search.segments import split_name, trial_name
 from study.search.settings import Search
 from study.tracking import Tracker
+from study.tuning_board import CampaignBoard
 from trainables.corpora import Corpus
 from trainables.session import Row, TrialSpecification
 
@@ -119,6 +118,18 @@ class Tuner(Observer):
         self.campaign = Campaign.replay(plan.methods, self._search, epochs, self._history.read())
         self._history.write(self.campaign)
         self._open: dict[str, _Open] = {}
+        self._names = [method.name for method in plan.methods]
+
+    @property
+    def methods(self) -> Sequence[Method]:
+        """What is tuned."""
+        return self._plan.methods
+
+    def retry(self) -> int:
+        """Try again what has failed, and return how many configurations that are."""
+        count = self.campaign.retry(heirs=not self.campaign.done)
+        self._history.write(self.campaign)
+        return count
 
     def next(self) -> TrialSpecification | None:
         """Return the next segment as a trial."""
@@ -204,10 +215,9 @@ class Tuner(Observer):
 
     def describe(self, name: str) -> dict[str, Any] | None:
         """Return what a trial is: method, number of its configuration, seed and values; None if it is none."""
-        names = [method.name for method in self._plan.methods]
-        return described(
-            name, {each: [block.configuration.values for block in self.campaign.blocks(each)] for each in names}
-        )
+        method, number, _ = split_name(name, self._names) or ("", 0, 0)
+        blocks = self.campaign.blocks(method) if method else []
+        return described(name, self._names, blocks[number].configuration.values) if number < len(blocks) else None
 
     def chosen(self) -> dict[str, tuple[Stage, ...]]:
         """Return what the campaign has chosen for each method, with the values it had at each stage of its training."""
@@ -218,16 +228,43 @@ class Tuner(Observer):
         every = self._search.seed_numbers
         return {Segment(found, seed, 0, 0).trial for found in self.campaign.chosen().values() for seed in every}
 
+    def endings(self) -> dict[str, str]:
+        """Return trial -> how its configuration ended, in words."""
+        found = [(block, self.campaign.state(block)) for name in self._names for block in self.campaign.blocks(name)]
+        return {
+            trial_name(block.configuration.method, block.number, seed): ending(state, block.epochs)
+            for block, state in found
+            for seed in self._search.seed_numbers
+        }
+
     def close(self) -> None:
         """Write what reports read, and remove the checkpoints once nobody will go on from them."""
         content = summary(self.campaign, self._plan.methods, self._search)
         self.folder.write_text(self.folder.path / "tuning.json", json.dumps(content, indent=1))
         if self.campaign.done:
+            for trial, epoch in self._stopped():
+                self._note(trial, {"event": "stopped", "epoch": epoch})
             shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
 
-    def board(self) -> TuningBoard:
+    def _stopped(self) -> Iterator[tuple[str, int]]:
+        """Yield the trials that the scheduler has stopped, or paused for good, with their epochs."""
+        for name in self._names:
+            for block in self.campaign.blocks(name):
+                if self.campaign.state(block) == "stopped":
+                    yield from (
+                        (trial_name(name, block.number, seed), block.epochs) for seed in self._search.seed_numbers
+                    )
+
+    def _note(self, trial: str, event: Mapping[str, Any]) -> None:
+        """Add an event to the rows of a trial that has any, unless it is the last one there."""
+        path = self.folder.rows / f"{trial}.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        if lines and not event.items() <= (_parsed(lines[-1]) or {}).items():
+            self.folder.append(trial, event)
+
+    def board(self) -> CampaignBoard:
         """Return what a person sees of it."""
-        return TuningBoard(
+        return CampaignBoard(
             arms=(), seeds=(), epochs=self._plan.definition.training.epochs, campaign=self.campaign, search=self._search
         )
 
@@ -237,23 +274,32 @@ class Tuner(Observer):
         return Tracker(self.folder, uri, self.writer)
 
 
-def described(name: str, values: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
+def described(name: str, methods: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what a trial is from its name, with its values as exact text; None if it is none.
 
-    >>> described("gradnorm-c001-seed1000", {"gradnorm": [{}, {"strategy.alpha": 0.5}]})["values"]
+    >>> described("gradnorm-c001-seed1000", ["gradnorm"], {"strategy.alpha": 0.5})["values"]
     {'strategy.alpha': '0.5'}
 
     Args:
         name: of the trial.
-        values: method -> the values of each of its configurations.
+        methods: names of all methods.
+        values: of the hyperparameters of its configuration.
     """
-    stem, _, seed = name.rpartition("-seed")
-    method, _, number = stem.rpartition("-c")
-    if not seed.isdigit() or not number.isdigit() or int(number) >= len(values.get(method, ())):
+    named = split_name(name, methods)
+    if named is None:
         return None
-    asked = values[method][int(number)]
-    told = {knob: value if isinstance(value, str) else json.dumps(value) for knob, value in asked.items()}
-    return {"method": method, "configuration": int(number), "seed": int(seed), "values": told}
+    told = {knob: value if isinstance(value, str) else json.dumps(value) for knob, value in values.items()}
+    return {"method": named[0], "configuration": named[1], "seed": named[2], "values": told}
+
+
+def ending(state: str, epochs: int) -> str:
+    """Return how a configuration ended, in words.
+
+    >>> ending("stopped", 3), ending("full", 9)
+    ('stopped by the scheduler after epoch 3', 'trained to the end')
+    """
+    told = {"full": "trained to the end", "stopped": f"stopped by the scheduler after epoch {epochs}"}
+    return told.get(state, "paused by the scheduler" if state == "waiting" else state)
 
 
 def summary(campaign: Campaign, methods: Sequence[Method], search: Search) -> dict[str, Any]:
@@ -295,7 +341,7 @@ def _configurations(campaign: Campaign, method: str) -> Iterator[dict[str, Any]]
             "number": block.number,
             "values": dict(block.configuration.values),
             "origin": block.configuration.origin,
-            "state": block.state,
+            "state": campaign.state(block),
             "epochs": block.epochs,
             "losses": list(block.means()) if measured else None,
             "by_epoch": [block.loss(epoch) for epoch in range(1, block.epochs + 1)] if measured else [],
@@ -310,14 +356,26 @@ def sync_tuning(folder: StudyFolder, tuning: Tuning, uri: str) -> None:
     Raises:
         StudyError: the tracking store does not answer.
     """
-    values = {method.method: [each.values for each in method.configurations] for method in tuning.methods}
+    configurations = {method.method: method.configurations for method in tuning.methods}
+
+    def describe(name: str) -> dict[str, Any] | None:
+        method, number, _ = split_name(name, configurations) or ("", 0, 0)
+        known = configurations.get(method, ())
+        return described(name, configurations, known[number].values) if number < len(known) else None
+
     chosen = {
         trial_name(method.method, method.chosen, seed)
         for method in tuning.methods
         if method.chosen is not None and tuning.is_done
         for seed in tuning.search.seed_numbers
     }
-    writer = TuningWriter(folder, uri, rows=folder.tuning, describe=lambda name: described(name, values), chosen=chosen)
+    endings = {
+        trial_name(method.method, each.number, seed): ending(each.state, each.epochs)
+        for method in tuning.methods
+        for each in method.configurations
+        for seed in tuning.search.seed_numbers
+    }
+    writer = TuningWriter(folder, uri, rows=folder.tuning, describe=describe, chosen=chosen, endings=endings)
     tracker = Tracker(folder.tuning, uri, writer)
     tracker.start()
     if problem := tracker.finish("FINISHED", "", {}):
@@ -326,31 +384,4 @@ def sync_tuning(folder: StudyFolder, tuning: Tuning, uri: str) -> None:
         )
 
 
-def without_failed(plan: Plan, chosen: Mapping[str, object]) -> tuple[Plan, list[str]]:
-    """Return the plan without the methods of which every configuration failed, and their names.
-
-    Raises:
-        StudyError: the control is among them.
-    """
-    lost = [method.name for method in plan.methods if method.name not in chosen]
-    if plan.control in lost:
-        raise StudyError(
-            f"every configuration of {plan.control}, the control, failed in tuning: see study.log and rows"
-        )
-    return replace(plan, arms=tuple(arm for arm in plan.arms if arm.arm not in lost)), lost
-
-
-@contextmanager
-def reported(tuner: Tuner, tracker: Tracker) -> Iterator[None]:
-    """Keep MLflow and the files that reports read up to date while the tuning phase runs, however it ends."""
-    tracker.start()
-    try:
-        yield
-    finally:
-        tuner.close()
-        if tuner.campaign.done:
-            tuner.writer.chosen = tuner.chosen_trials()
-        tracker.finish("FINISHED", "", {})
-
-
-__all__ = ["TUNING", "History", "Tuner", "reported", "summary", "without_failed"]
+__all__ = ["TUNING", "History", "Tuner", "summary", "sync_tuning"]

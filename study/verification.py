@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from strategies.errors import suggestion
+from strategies.text import shortened
 from study import job, provenance, waves
 from study.definition import Definition, load
 from study.errors import StudyError
@@ -114,7 +115,7 @@ def verify(folder: StudyFolder, trial: str, display: Display, tolerance: float |
     known = [str(entry["trial"]) for entry in lock["trials"]]
     if trial not in known:
         raise StudyError(
-            f"study {folder.name} has no trial '{trial}' (its {len(known)} are named as {known[0]})"
+            f"study {folder.name} has no trial '{shortened(trial)}' (its {len(known)} are named as {known[0]})"
             f"{suggestion(trial, known)}"
         )
     record = folder.record(trial)

@@ -30,6 +30,9 @@ DERIVED = (FROZEN_MEAN, EFFECTIVE_LR)
 def control_arms(controls: Controls, tasks: "Sequence[Task]", arms: "Sequence[Arm]", control: str) -> "list[Arm]":
     """Return the arms that a definition asks for to judge others by.
 
+    Each has the network and the training of the arm it is made of, single tasks those of the control: in a study with a
+    search, what was chosen for it.
+
     Args:
         controls: what it asks for.
         tasks: in order.
@@ -80,9 +83,15 @@ def _alone(base: "Arm", task: str, index: int, num_tasks: int) -> "Arm":
         family=SINGLE_TASK,
         static_weights=weights,
         may_be_clock=False,
+        changes=_of_training(base.changes),
         role=SINGLE_TASK,
         of=task,
     )
+
+
+def _of_training(changes: "Sequence[Mapping[str, Any]]") -> "tuple[dict[str, Any], ...]":
+    """Return what a search changes in the middle of a training without the options of a strategy that is replaced."""
+    return tuple({**change, "options": {}} for change in changes)
 
 
 def _derived(arm: "Arm", role: str, name: str, label: str) -> "Arm":
@@ -96,7 +105,7 @@ def _derived(arm: "Arm", role: str, name: str, label: str) -> "Arm":
         family=role,
         static_weights=None,
         may_be_clock=False,
-        changes=(),
+        changes=_of_training(arm.changes),
         role=role,
         of=arm.arm,
     )

@@ -18,6 +18,7 @@ from trainables.diagnostics import Diagnostics, GradientProbe, gradient_probe
 from trainables.errors import TrainingError
 from trainables.networks.base import Network
 from trainables.tasks import Task, task_loss
+from trainables.uncompiled import uncompiled
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,10 @@ def make_optimizer(network: Network, strategy: Strategy, settings: TrainingSetti
         rate = settings.learning_rate if strategy.learning_rate is None else strategy.learning_rate
         groups.append({"params": own, "weight_decay": 0.0, "lr": rate})
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9)
+        return uncompiled(torch.optim.SGD)(groups, lr=settings.learning_rate, momentum=0.9)
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate)
-    return torch.optim.Adam(groups, lr=settings.learning_rate)
+        return uncompiled(torch.optim.AdamW)(groups, lr=settings.learning_rate)
+    return uncompiled(torch.optim.Adam)(groups, lr=settings.learning_rate)
 
 
 def make_scheduler(

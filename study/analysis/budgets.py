@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from study.analysis.differences import differences
-from study.analysis.effects import expected_best
 from study.analysis.results import Results
-from study.analysis.summary import labels, planned_seeds, roles
+from study.analysis.summary import labels, planned_seeds, roles, seed_values, trajectories
+from study.analysis.tuning import best_of
 
 CRITERION = "valid/joint_nll"
 
@@ -62,8 +62,7 @@ def best_so_far(results: Results, arm: str) -> NDArray[np.float64] | None:
     rows = results.epochs_of_arms.get(arm)
     if rows is None or CRITERION not in rows.columns:
         return None
-    table = rows.pivot(index="epoch", columns="seed", values=CRITERION).reindex(columns=planned_seeds(results))
-    values = table.to_numpy(dtype=float)
+    values = trajectories(results, CRITERION, arm).reindex(columns=planned_seeds(results)).to_numpy(dtype=float)
     lowest = np.fmin.accumulate(values, axis=0)
     ended = np.isnan(values)[::-1].cumprod(axis=0, dtype=bool)[::-1]
     return np.where(ended, np.nan, lowest)
@@ -114,6 +113,43 @@ def _at(
     return table.merge(paired[wanted], on="arm", how="left")
 
 
+def equal_tuning(results: Results) -> pd.DataFrame:
+    """Compare methods at equal numbers of configurations tried, by what a search of a study has tried.
+
+    The confirmed result of a method is that of its whole budget. What fewer configurations would have given, on average
+    over which they are, is read off those that were trained to the end: drawn at random where every method has at least
+    three of these, as the average takes them for independent draws, else all, which a searcher that learns makes better
+    and better, and a scheduler that stops the bad ones leaves too good.
+
+    Returns:
+        One row per method that has any: ``method, label, draws`` (``random`` or ``all``), ``num_trials, equal_trials,
+        best_of/{m}`` and ``best`` (see ``at_equal_tuning``; in the direction of the objective), ``left_out``
+        (configurations stopped, failed or not drawn at random), ``confirmed`` (the objective on validation with fresh
+        seeds). Without rows in a study without a search.
+    """
+    found = results.tuning
+    if found is None:
+        return pd.DataFrame(columns=["method", "label"])
+    objective = found.search.objective[0]
+    random = all(len(method.losses(method.epochs, ("random",))) >= _FEWEST_RANDOM for method in found.methods)
+    origins = ("random",) if random else ()
+    table = at_equal_tuning({each.method: each.losses(each.epochs, origins).tolist() for each in found.methods})
+    sign = 1.0 if objective.direction == "minimize" else -1.0
+    values = [name for name in table.columns if name.startswith("best")]
+    table[values] = sign * table[values]
+    asked = {method.method: len(method.configurations) for method in found.methods}
+    table["left_out"] = [asked[name] - count for name, count in zip(table["method"], table["num_trials"], strict=True)]
+    confirmed = seed_values(results, objective.column).mean(axis=1)
+    table["confirmed"] = [float(confirmed.get(method, np.nan)) for method in table["method"]]
+    table.insert(1, "label", [labels(results).get(method, method) for method in table["method"]])
+    table.insert(2, "draws", "random" if random else "all")
+    return table
+
+
+_FEWEST_RANDOM = 3
+"""Configurations drawn at random that tell something about such draws."""
+
+
 def at_equal_tuning(tried: Mapping[str, Sequence[float]]) -> pd.DataFrame:
     """Return what each method reaches with the same number of tuning trials, on average over which those are.
 
@@ -122,13 +158,15 @@ def at_equal_tuning(tried: Mapping[str, Sequence[float]]) -> pd.DataFrame:
             failed left out.
 
     Returns:
-        Columns ``method, num_trials, equal_trials`` (as many as the method with the fewest has), ``expected_best`` and
-        ``best`` (of all its own trials). See ``effects.expected_best``; it takes configurations for independent draws,
-        which those of a searcher that learns are not.
+        Columns ``method, num_trials, equal_trials`` (as many as the method with the fewest has), ``best_of/{m}`` for m
+        of 1, 2, 4, ... and ``equal_trials``, and ``best`` (of all its own trials). See ``tuning.best_of``; it takes
+        configurations for independent draws, which those of a searcher that learns are not.
     """
     known = {method: list(values) for method, values in tried.items() if len(values)}
     equal = min((len(values) for values in known.values()), default=0)
+    counts = [m for m in (2**power for power in range(equal.bit_length())) if m < equal] + ([equal] if equal else [])
+    curves = {method: best_of(values) for method, values in known.items()}
     return pd.DataFrame(
-        [[method, len(v), equal, expected_best(v, equal), float(np.min(v))] for method, v in known.items()],
-        columns=["method", "num_trials", "equal_trials", "expected_best", "best"],
+        [[m, len(v), equal, *(curves[m][n - 1] for n in counts), float(np.min(v))] for m, v in known.items()],
+        columns=["method", "num_trials", "equal_trials", *(f"best_of/{n}" for n in counts), "best"],
     )

@@ -1,13 +1,14 @@
 """The comparison of the arms of a study: one table, the differences that matter, and what must be said about them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from study.analysis.budgets import cost_adjusted
+from study.analysis.budgets import cost_adjusted, equal_tuning
 from study.analysis.control_arms import control_sentences, control_table
 from study.analysis.cost import cost_table
 from study.analysis.delta import Delta, delta
@@ -64,20 +65,15 @@ class Comparison:
         differences: paired differences of the joint NLL of every arm to the control, see ``differences``.
         static: the best static arm and the oracle; None without static arms that finished.
         front: the plane of per-task NLLs, see ``front_table``.
-        distances: of the methods to the front of the grid; None without a grid that has results.
-        regret: of the methods against the grid, metric by metric, see ``regret_table``.
-        delta: gains over single tasks.
-        ranks: mean ranks of the tested arms and the control, see ``rank_table``.
-        budgets: the comparison at equal epochs and equal training time, see ``cost_adjusted``.
         controls: arms held against those they are made of, see ``control_table``.
         cost: see ``cost_table``.
-        gradients: see ``gradient_table``.
         rescored: validation losses of every arm at the weights of every arm; None where all have the same.
         failures: trials that did not finish.
         findings: sentences about the data and the arms.
         num_finished: trials that finished.
         num_trials: trials planned.
         num_seeds: seeds planned.
+        results: what was compared. What only a report shows is computed from it when somebody asks.
     """
 
     study: str
@@ -92,20 +88,50 @@ class Comparison:
     differences: pd.DataFrame
     static: StaticReference | None
     front: pd.DataFrame
-    distances: FrontDistances | None
-    regret: pd.DataFrame
-    delta: Delta
-    ranks: pd.DataFrame
-    budgets: pd.DataFrame
     controls: pd.DataFrame
     cost: pd.DataFrame
-    gradients: pd.DataFrame
     rescored: Rescored | None
     failures: pd.DataFrame
     findings: tuple[Finding, ...]
     num_finished: int
     num_trials: int
     num_seeds: int
+    results: Results = field(repr=False)
+
+    @cached_property
+    def distances(self) -> FrontDistances | None:
+        """Distances of the methods to the front of the grid; None without a grid that has results."""
+        return front_distances(self.results, self.split)
+
+    @cached_property
+    def regret(self) -> pd.DataFrame:
+        """Regret of the methods against the grid, metric by metric, see ``regret_table``."""
+        return regret_table(self.results, self.split, self.static)
+
+    @cached_property
+    def delta(self) -> Delta:
+        """Gains over single tasks."""
+        return delta(self.results, self.split)
+
+    @cached_property
+    def ranks(self) -> pd.DataFrame:
+        """Mean ranks of the tested arms and the control, see ``rank_table``."""
+        return rank_table(self.results, self.split, list(dict.fromkeys([self.control, *self.tested])))
+
+    @cached_property
+    def budgets(self) -> pd.DataFrame:
+        """The comparison at equal epochs and equal training time, see ``cost_adjusted``."""
+        return cost_adjusted(self.results, self.tested)
+
+    @cached_property
+    def equal_tuning(self) -> pd.DataFrame:
+        """Methods at equal numbers of configurations tried, see ``budgets.equal_tuning``; empty without a search."""
+        return equal_tuning(self.results)
+
+    @cached_property
+    def gradients(self) -> pd.DataFrame:
+        """How the tasks' gradients stand to each other, see ``gradient_table``."""
+        return gradient_table(self.results)
 
     @property
     def notes(self) -> list[str]:
@@ -153,20 +179,15 @@ def compare(results: Results, split: str = "test") -> Comparison:
         differences=against_control,
         static=static,
         front=front,
-        distances=front_distances(results, split),
-        regret=regret_table(results, split, static),
-        delta=delta(results, split),
-        ranks=rank_table(results, split, list(dict.fromkeys([results.control, *tested]))),
-        budgets=cost_adjusted(results, tested),
         controls=controls,
         cost=cost,
-        gradients=gradient_table(results),
         rescored=at_others,
         failures=failures(results),
         findings=tuple(findings),
         num_finished=int((results.trials["status"] == "finished").sum()),
         num_trials=len(results.trials),
         num_seeds=len(planned_seeds(results)),
+        results=results,
     )
 
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from scipy import special
 
 from study.analysis.statistics import ALPHA, finite
@@ -122,26 +121,3 @@ def detectable(num_seeds: int, alpha: float = ALPHA) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if power(middle, num_seeds, alpha) < POWER else (low, middle)
     return high
-
-
-def expected_best(values: Sequence[float], draws: int) -> float:
-    r"""Return the mean of the lowest of m values drawn at random from n, each draw any of them.
-
-    What a tuning of m trials gives on average, where n trials show what one gives:
-    :math:`\sum_k v_{(k)} \left[(1 - (k-1)/n)^m - (1 - k/n)^m\right]` with the values in ascending order.
-
-    >>> expected_best([3.0, 1.0, 2.0], 1), round(expected_best([3.0, 1.0, 2.0], 2), 4)
-    (2.0, 1.5556)
-
-    Raises:
-        StudyError: no values, one that is not finite, or fewer than one draw.
-
-    Reference:
-        Dodge et al., "Show Your Work: Improved Reporting of Experimental Results", 2019, eq. 7 (for the largest).
-        https://arxiv.org/abs/1909.03004
-    """
-    array = np.sort(finite(values))
-    if not array.size or draws < 1:
-        raise StudyError(f"the best of {draws} tuning trials needs a trial and a draw, got {array.size} values")
-    left = 1 - np.arange(array.size + 1) / array.size
-    return float(array @ -np.diff(left**draws))

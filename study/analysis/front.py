@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from study.analysis.differences import differences, paired_difference
+from study.analysis.differences import differences
 from study.analysis.pareto import pareto_front
+from study.analysis.resampling import mean_interval
 from study.analysis.results import Results
-from study.analysis.summary import dynamic_arms, grid_arms, roles, seed_values
+from study.analysis.summary import dynamic_arms, grid_arms, planned_seeds, roles, seed_values
 
 MOST_SENTENCES = 5
 """Dynamic arms that are told of one by one; more of them are told of by place."""
@@ -71,7 +72,11 @@ def position(point: NDArray[np.float64], static: NDArray[np.float64]) -> str:
     least as good on every task, and better on one, than a point of the front. ``"between"``: neither, it lies in a gap
     of the front. ``"unknown"``: a value is missing.
     """
-    front = static[pareto_front(static)]
+    return _position(point, static[pareto_front(static)])
+
+
+def _position(point: NDArray[np.float64], front: NDArray[np.float64]) -> str:
+    """Return the same of the front alone, found once for many points."""
     if np.isnan(point).any() or not front.size:
         return "unknown"
     if ((front <= point).all(axis=1) & (front < point).any(axis=1)).any():
@@ -100,12 +105,10 @@ def front_table(results: Results, split: str) -> pd.DataFrame:
     means = table[columns].to_numpy(dtype=float)
     table["on_front"] = False
     table.loc[static, "on_front"] = pareto_front(means[static])
-    table["position"] = [
-        "" if fixed else position(point, means[static]) for fixed, point in zip(static, means, strict=True)
-    ]
-    counts = [
-        (0, 0) if fixed else _not_behind(seeds, per_seed[static]) for fixed, seeds in zip(static, per_seed, strict=True)
-    ]
+    front = means[table["on_front"].to_numpy(dtype=bool)]
+    fronts = [points[pareto_front(points)] for points in np.moveaxis(per_seed[static], 1, 0)]
+    table["position"] = ["" if fixed else _position(point, front) for fixed, point in zip(static, means, strict=True)]
+    counts = [(0, 0) if fixed else _not_behind(seeds, fronts) for fixed, seeds in zip(static, per_seed, strict=True)]
     table["not_behind"], table["num_seeds"] = [count[0] for count in counts], [count[1] for count in counts]
     return table
 
@@ -142,7 +145,8 @@ def _placed(results: Results, arm: Mapping[Any, Any], front: pd.DataFrame, colum
     where = str(arm["position"])
     rivals = _rivals(front, np.array([arm[column] for column in columns]), columns, where)
     clear = any(_resolved(results, columns, str(arm["arm"]), str(rival)) for rival in rivals["arm"])
-    noise = "" if rivals.empty else (", by more than the noise on every task" if clear else ", but within the noise")
+    within = ", but within the noise" if len(planned_seeds(results)) > 1 else ", with one seed, which tells no noise"
+    noise = "" if rivals.empty else (", by more than the noise on every task" if clear else within)
     return _Placed(str(arm["label"]), where, [str(label) for label in rivals["label"]], noise)
 
 
@@ -157,7 +161,7 @@ def _grouped(places: Sequence[_Placed]) -> list[str]:
     }
     meanings["unknown"] = "Without a place in the plane (a task has no finite loss)"
     return [
-        f"{meaning}{noise}: {', '.join(labels)}."
+        f"{meaning}{noise}: {_some(labels, _MOST_NAMES)}."
         for where, meaning in meanings.items()
         for (place, noise), labels in groups.items()
         if place == where
@@ -174,8 +178,13 @@ def _rivals(front: pd.DataFrame, point: NDArray[np.float64], columns: list[str],
 
 def _resolved(results: Results, columns: list[str], arm: str, other: str) -> bool:
     """Whether the paired 95 % interval of the difference leaves out zero on every task."""
-    pairs = [paired_difference(seed_values(results, column), arm, other) for column in columns]
-    return all(pair.interval is not None and not pair.interval.contains(0.0) for pair in pairs)
+    for column in columns:
+        values = seed_values(results, column)
+        differences_of = (values.loc[arm] - values.loc[other]).to_numpy(dtype=float)
+        interval = mean_interval([float(one) for one in differences_of[np.isfinite(differences_of)]])
+        if interval is None or interval.contains(0.0):
+            return False
+    return True
 
 
 def _place(where: str, names: list[str]) -> str:
@@ -189,20 +198,24 @@ def _place(where: str, names: list[str]) -> str:
     return sentences.get(where, "has no place in the plane: a task has no finite loss")
 
 
+_MOST_NAMES = 12
+"""Arms that a sentence names; the table of the front has all."""
+
+
 def _some(names: list[str], most: int = 3) -> str:
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def _seed_count(arm: Mapping[Any, Any]) -> str:
-    if not arm["num_seeds"]:
+    if arm["num_seeds"] < 2:
         return ""
     return f" (means over seeds; seed by seed it is not behind in {arm['not_behind']} of {arm['num_seeds']})"
 
 
-def _not_behind(points: NDArray[np.float64], static: NDArray[np.float64]) -> tuple[int, int]:
-    """Count seeds; shapes ``(S, T), (N, S, T)``."""
-    places = [position(points[seed], static[:, seed]) for seed in range(points.shape[0])]
+def _not_behind(points: NDArray[np.float64], fronts: Sequence[NDArray[np.float64]]) -> tuple[int, int]:
+    """Count seeds; shapes ``(S, T)`` and, for each seed, ``(N, T)``."""
+    places = [_position(point, front) for point, front in zip(points, fronts, strict=True)]
     known = [place for place in places if place != "unknown"]
     return sum(place != "behind" for place in known), len(known)
 

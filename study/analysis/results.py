@@ -74,8 +74,12 @@ class Results:
         """One row per trial and epoch; the newest, should a resumed trial have reported an epoch twice."""
         if "kind" not in self.rows:
             return self.rows
-        epochs = self.rows[self.rows["kind"] == "epoch"].drop_duplicates(["trial", "epoch"], keep="last")
-        return epochs.sort_values(["trial", "epoch"], kind="stable")
+        epochs = self.rows[self.rows["kind"] == "epoch"]
+        if not _in_order(epochs):
+            epochs = epochs.drop_duplicates(["trial", "epoch"], keep="last")
+            trials, _ = pd.factorize(epochs["trial"])
+            epochs = epochs.iloc[np.lexsort((epochs["epoch"].to_numpy(), trials))]
+        return epochs
 
     @cached_property
     def epochs_of_arms(self) -> dict[str, pd.DataFrame]:
@@ -115,6 +119,13 @@ class Results:
     def seeds(self) -> list[int]:
         """Every seed of the plan, ascending."""
         return sorted({int(seed) for seed in self.trials["seed"]})
+
+
+def _in_order(epochs: pd.DataFrame) -> bool:
+    """Whether rows are trial by trial and epoch by epoch, each once, as they are on disk: then nothing is copied."""
+    trials, _ = pd.factorize(epochs["trial"])
+    steps, ahead = np.diff(trials), np.diff(epochs["epoch"].to_numpy(dtype=np.int64)) > 0
+    return bool(((steps > 0) | ((steps == 0) & ahead)).all())
 
 
 def cells(rows: pd.DataFrame, arms: list[str], seeds: list[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

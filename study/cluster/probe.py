@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from study import nodes
-from study.runner import ray_started
+from study.ray_start import ray_started
 
 
 def probe(home: Path, asked: int, timeout_s: float) -> dict[str, Any]:

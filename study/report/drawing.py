@@ -17,11 +17,14 @@ from study.analysis.summary import dynamic_arms, seed_values, static_arms
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", (0, (6, 2)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2, 1, 2)), (0, (4, 1)))
 GREY, DARK = "#b8b8b8", "#404040"
+CLOUD = "#7f9fc4"
+"""Colour of the moving arms that have no name in a picture."""
 STYLE: dict[str, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -45,17 +48,42 @@ def loss_unit(results: Results, tasks: Sequence[str]) -> str:
     return " and ".join(unit for kind, unit in ((False, "nats"), (True, "1 - CCC")) if kind in regression)
 
 
-MOST_DRAWN = 24
-"""Arms that a figure has room for one by one."""
+MOST_DRAWN = 12
+"""Arms that one picture has room for by name."""
+MOST_PANELS = 40
+"""Arms that a page has room for with a panel each."""
+BEST, WORST = 8, 2
+"""Of more arms, so many are drawn by name: the best and the worst on validation."""
+_LONGEST_NAME = 28
+"""Characters of a name that figures show."""
 
 
-def drawn_arms(results: Results) -> list[str]:
-    """Return the dynamic arms that figures show, in the order of the plan: of too many those best on validation."""
+def drawn_arms(results: Results, room: int = MOST_DRAWN) -> list[str]:
+    """Return the dynamic arms that figures show by name, in the order of the plan: of too many the best and the worst.
+
+    The control is drawn beside them, the others as a cloud or a band.
+    """
     arms = dynamic_arms(results)
-    if len(arms) <= MOST_DRAWN:
+    if len(arms) <= room:
         return arms
-    best = seed_values(results, "valid/joint_nll").loc[arms].mean(axis=1).sort_values(kind="stable").index[:MOST_DRAWN]
-    return [arm for arm in arms if arm in set(best)]
+    order = seed_values(results, "valid/joint_nll").loc[arms].mean(axis=1).dropna().sort_values(kind="stable").index
+    chosen = {*order[:BEST], *order[-WORST:]}
+    return [arm for arm in arms if arm in chosen]
+
+
+def other_arms(results: Results) -> list[str]:
+    """Return the dynamic arms that figures with room for ``MOST_DRAWN`` do not show by name."""
+    drawn = set(drawn_arms(results))
+    return [arm for arm in dynamic_arms(results) if arm not in drawn]
+
+
+def cut(name: str, most: int = _LONGEST_NAME) -> str:
+    """Return a name that is not longer than there is room for.
+
+    >>> cut("gradnorm"), cut("a" * 40)
+    ('gradnorm', 'aaaaaaaaaaaaaaaaaaaaaaaaaaa…')
+    """
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def arm_styles(results: Results) -> dict[str, tuple[str, Any, str]]:
@@ -85,12 +113,17 @@ def direct_labels(axis: Axes, ends: list[tuple[tuple[float, float], str, str]]) 
     low, high = axis.get_ylim()
     gap = 0.065 * (high - low)
     ends = sorted((end for end in ends if np.isfinite(end[0][1])), key=lambda end: end[0][1])
-    floor = -np.inf
-    for (x, y), text, colour in ends:
-        height = max(y, floor)
-        floor = height + gap
+    heights, floor = [], -np.inf
+    for (_, y), _, _ in ends:
+        heights.append(max(y, floor))
+        floor = heights[-1] + gap
+    room = max(
+        high - gap / 2, low + gap * (len(ends) - 1)
+    )  # names at the top are moved down before they leave the picture
+    for place, ((x, _), text, colour) in enumerate(ends):
+        height = min(heights[place], room - gap * (len(ends) - 1 - place))
         axis.annotate(
-            text,
+            cut(text),
             (x, height),
             xytext=(4, 0),
             textcoords="offset points",
@@ -101,8 +134,13 @@ def direct_labels(axis: Axes, ends: list[tuple[tuple[float, float], str, str]]) 
         )
 
 
+def marker_of(epochs: NDArray[np.float64]) -> dict[str, Any]:
+    """Return how points of a curve are drawn: not at all, unless there is only one."""
+    return {"marker": "o", "markersize": 3} if len(epochs) == 1 else {}
+
+
 def whole_epochs(axis: Axes) -> None:
     """Put ticks at whole epochs only."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))

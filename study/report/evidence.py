@@ -1,11 +1,12 @@
 """The sections that need more than arms and seeds: a static grid, single tasks, control arms, or equal budgets."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from study.analysis.comparison import Comparison
 from study.analysis.ranks import WARNING
+from study.analysis.results import Results
 from study.report.blocks import Block, Paragraph, Section, bullets, listed, section, table
 from study.report.sections import SPLIT_NAMES
 from study.report.text import metric_name, number, plural, range_cell, signed
@@ -86,7 +87,7 @@ def _regret_cells(row: Mapping[Any, Any]) -> list[str]:
     return [signed(row.get("regret", math.nan)), range_cell(row.get("low", math.nan), row.get("high", math.nan))]
 
 
-def delta(comparison: Comparison) -> Section:
+def delta(results: Results, comparison: Comparison) -> Section:
     """Show what the tasks gain from being trained together."""
     title, found = "Against single tasks", comparison.delta
     if found.lacking or found.table.empty:
@@ -108,6 +109,8 @@ def delta(comparison: Comparison) -> Section:
         "Delta-m: the mean relative gain over networks that were trained on one task alone with the same seeds "
         f"({alone}), in percent, of the metrics that people read and of the losses; positive is better than alone."
     )
+    if results.tuning is not None:
+        text += f" They are trained as tuning chose for {comparison.labels[comparison.control]}."
     told = [Paragraph(text)]
     if found.by_joint:
         told.append(
@@ -133,11 +136,14 @@ def ranks(comparison: Comparison) -> Section:
     return section("Mean ranks", Paragraph(text), table(heads, rows, "ranks", "Mean ranks over seeds."))
 
 
-def budgets(comparison: Comparison) -> Section:
-    """Show the same comparison at equal epochs and at equal training time."""
-    title = "At equal cost"
+def budgets(results: Results, comparison: Comparison) -> Section:
+    """Show the same comparison at equal epochs, at equal training time and at equal tuning."""
+    return section("At equal cost", _equal_training(comparison), _equal_tuning(results, comparison))
+
+
+def _equal_training(comparison: Comparison) -> list[Block]:
     if comparison.budgets.empty:
-        return section(title)
+        return []
     entries = comparison.budgets.sort_values(["budget", "valid/joint_nll"], kind="stable").to_dict("records")
     names = {"epochs": "equal epochs", "seconds": "equal training time"}
     rows = [
@@ -159,10 +165,68 @@ def budgets(comparison: Comparison) -> Section:
         "The lowest joint NLL on validation reached within the same number of epochs, and within the training time "
         "that the cheapest arm takes for them; evaluation and diagnostics excluded."
     )
-    return section(title, Paragraph(text), table(heads, rows, "budgets", "The comparison at equal cost.", words=2))
+    return [Paragraph(text), *table(heads, rows, "budgets", "The comparison at equal cost.", words=2)]
 
 
-def controls(comparison: Comparison) -> Section:
+def _equal_tuning(results: Results, comparison: Comparison) -> list[Block]:
+    """Show what each method reaches with fewer configurations than it was tuned with."""
+    found = comparison.equal_tuning
+    if results.tuning is None or found.empty:
+        return []
+    metric = results.tuning.search.objective[0].metric
+    counts = [int(name.partition("/")[2]) for name in found.columns if name.startswith("best_of/")]
+    entries = found.to_dict("records")
+    drawn = "drawn at random" if found["draws"].iloc[0] == "random" else "of any origin"
+    heads = [
+        "method",
+        "configurations",
+        *(f"best of {m}" for m in counts),
+        "best of all",
+        "with fresh seeds",
+        "left out",
+    ]
+    rows = [
+        [
+            row["label"],
+            row["num_trials"],
+            *(number(row[f"best_of/{m}"]) for m in counts),
+            *(number(row[name]) for name in ("best", "confirmed")),
+            row["left_out"],
+        ]
+        for row in entries
+    ]
+    text = (
+        f"Equal tuning: the {metric} on validation that the best of m configurations has on average, by those {drawn} "
+        "that were trained to the end, for the same m of every method. The result of this report stands at the right "
+        "end alone, the whole budget; a method that needs less tuning is ahead on the left. "
+    )
+    warning = (
+        "These are not independent draws: a searcher that learns tries better ones later, so that few of them look "
+        "better than they would have been."
+    )
+    caption = "The methods at equal numbers of configurations tried, on validation."
+    return [
+        Paragraph(text + _ahead(results, entries, counts)),
+        *([] if drawn == "drawn at random" else [Paragraph(warning, is_warning=True)]),
+        *table(heads, rows, "equal_tuning", caption),
+    ]
+
+
+def _ahead(results: Results, entries: Sequence[Mapping[Any, Any]], counts: Sequence[int]) -> str:
+    """Say which method is ahead with how many configurations, where that changes."""
+    smaller = results.tuning is None or results.tuning.search.objective[0].direction == "minimize"
+    told: list[tuple[int, str]] = []
+    for m in counts:
+        best = (min if smaller else max)(entries, key=lambda row: float(row[f"best_of/{m}"]))
+        if not told or told[-1][1] != best["label"]:
+            told.append((m, str(best["label"])))
+    first, *later = told
+    if not later:
+        return f"{first[1]} is ahead with any number of them."
+    return f"Ahead: {first[1]} with {first[0]}, {listed([f'{name} from {m} on' for m, name in later], ', then ')}."
+
+
+def controls(results: Results, comparison: Comparison) -> Section:
     """Show the arms that are there to judge others by."""
     told = [finding.text for finding in comparison.findings if finding.kind == "control"]
     if comparison.controls.empty or not told:
@@ -182,6 +246,7 @@ def controls(comparison: Comparison) -> Section:
     text = (
         f"Arms that are there to judge others by, held against the arm that they are made of, by the joint NLL on the "
         f"{SPLIT_NAMES[comparison.split]} split; they have no rank."
+        + (" Each is trained as tuning chose for the arm that it is made of." if results.tuning is not None else "")
     )
     shown = table(heads, rows, "controls", "Control arms against the arms that they are made of.", words=2)
     return section("Controls", Paragraph(text), bullets(told), shown)

@@ -9,18 +9,24 @@ import pandas as pd
 
 from study.analysis.comparison import Comparison
 from study.analysis.results import Results
-from study.analysis.summary import labels, mean_trajectory, seed_values, trajectories
+from study.analysis.summary import labels, mean_trajectory, trajectories
 from study.report.drawing import (
+    CLOUD,
     COLOURS,
     DARK,
     GREY,
+    MOST_PANELS,
     arm_styles,
+    cut,
     direct_labels,
     drawn_arms,
     loss_unit,
+    marker_of,
+    other_arms,
     subplots,
     whole_epochs,
 )
+from study.report.forest import differences_figure
 from study.report.panels import arms_figure, draw_clock, draw_weights
 from study.report.plane import task_plane_figure
 from study.report.tuning import tuning_figure
@@ -28,7 +34,6 @@ from study.report.tuning import tuning_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
 Curves = dict[str, tuple[Any, Any]]
 Limits = tuple[float, float] | None
@@ -59,7 +64,8 @@ def weights_figure(results: Results) -> Figure | None:
     The mean over seeds is a line, each seed a faint one.
     """
     first = results.tasks[0]
-    arms = [arm for arm in drawn_arms(results) if not trajectories(results, f"weight/{first}", arm).empty]
+    shown = drawn_arms(results, MOST_PANELS)
+    arms = [arm for arm in shown if not trajectories(results, f"weight/{first}", arm).empty]
     if not arms:
         return None
     kinds = [kind for kind in _WEIGHTS if any(_measured(results, kind[0], arm) for arm in arms)]
@@ -73,7 +79,7 @@ def weights_figure(results: Results) -> Figure | None:
         for row, (name, unit) in enumerate(kinds):
             axis = axes[(block * len(kinds) + row) * columns + column]
             _draw_shares(axis, results, arm, name)
-            axis.set(title=labels(results)[arm] if row == 0 else "", ylabel="" if column else unit)
+            axis.set(title=cut(labels(results)[arm], 24) if row == 0 else "", ylabel="" if column else unit)
             axis.set_xlabel("epoch" if row == len(kinds) - 1 else "")
     return figure
 
@@ -118,18 +124,17 @@ def joint_loss_figure(results: Results) -> Figure | None:
     return figure
 
 
-_MOST_GREY = 60
-"""Curves in the background; more would only be a larger file."""
+MOST_GREY = 60
+"""Curves in the background; of more, their middle and where nine out of ten are."""
 
 
 def _draw_losses(axis: Axes, results: Results, means: Curves, label: bool, shared: Limits) -> None:
     styles, names, ends = arm_styles(results), labels(results), []
     highlighted = [arm for arm in means if arm in styles]
-    for arm in [arm for arm in means if arm not in styles][:_MOST_GREY]:
-        axis.plot(*means[arm], color=GREY, linewidth=0.9, zorder=1)
+    background = _background(axis, results, {arm: mean for arm, mean in means.items() if arm not in styles})
     for arm in highlighted:
         colour, line, _ = styles[arm]
-        axis.plot(*means[arm], color=colour, linestyle=line, zorder=3)
+        axis.plot(*means[arm], color=colour, linestyle=line, zorder=3, **marker_of(means[arm][0]))
         ends.append(((float(means[arm][0][-1]), float(means[arm][1][-1])), names[arm], colour))
     if highlighted:
         # a task that is never trained would squeeze all other curves: its arms may leave the picture
@@ -139,93 +144,45 @@ def _draw_losses(axis: Axes, results: Results, means: Curves, label: bool, share
         lower, upper = shared if shared else (low, high)
         axis.set_ylim(min(low, lower), max(high, upper))
     if label:
-        direct_labels(axis, ends + _grey_label(axis, results, means))
+        low, high = axis.get_ylim()
+        direct_labels(axis, ends + [end for end in background if low < end[0][1] < high])
 
 
-def _grey_label(axis: Axes, results: Results, means: Curves) -> list[Any]:
-    low, high = axis.get_ylim()
-    styles = arm_styles(results)
-    inside = [m for arm, m in means.items() if arm not in styles and low < m[1][-1] < high]
-    if not inside:
-        return []
-    epochs, values = max(inside, key=lambda mean: float(mean[1][-1]))
-    return [((float(epochs[-1]), float(values[-1])), "static grid", "#808080")]
-
-
-_FAR = 3.0
-"""Arms whose mean lies this many times further out than the tested ones would squeeze these together."""
-
-
-def differences_figure(results: Results, comparison: Comparison) -> Figure | None:
-    """Draw the paired difference of every arm to the control: each seed, the mean and its 95 % interval."""
-    table = shown_differences(comparison).sort_values("mean", ascending=False, kind="stable")
-    if table.empty:
-        return None
-    figure, (axis,) = subplots(1, 1, (6.4, 1.1 + 0.27 * len(table)))
-    criterion = seed_values(results, f"{comparison.split}/joint_nll")
-    styles = arm_styles(results)
-    limits = _forest_limits(table, comparison)
-    axis.axvline(0, color=DARK, linewidth=0.9)
-    for height, row in enumerate(table.to_dict("records")):
-        colour, _, marker = styles.get(row["arm"], ("#808080", "-", "o"))
-        seeds = (criterion.loc[row["arm"]] - criterion.loc[comparison.control]).dropna()
-        _draw_difference(axis, row, seeds.to_numpy(), height, colour, marker, limits)
-    axis.set_yticks(range(len(table)), [_forest_label(comparison, arm) for arm in table["arm"]])
-    axis.set(xlim=limits, ylim=(-0.7, len(table) - 0.3))
-    axis.set_xlabel(
-        f"joint {comparison.split} loss minus that of {comparison.labels[comparison.control]} "
-        f"({loss_unit(results, results.tasks)}); left is better"
+def _background(axis: Axes, results: Results, means: Curves) -> list[Any]:
+    """Draw the arms that have no name in the picture, and return what to write at their ends."""
+    moving = set(other_arms(results))
+    groups = (
+        ("static grid", {"facecolor": GREY, "alpha": 0.45}, [arm for arm in means if arm not in moving]),
+        ("other arms", {"facecolor": "none", "edgecolor": CLOUD, "hatch": "////"}, [a for a in means if a in moving]),
     )
-    axis.grid(visible=False, axis="y")
-    return figure
+    found = []
+    for name, style, arms in groups:
+        colour = "#808080" if name == "static grid" else CLOUD
+        if len(means) <= MOST_GREY:
+            for arm in arms:
+                axis.plot(
+                    *means[arm],
+                    color=GREY if colour != CLOUD else CLOUD,
+                    linewidth=0.9,
+                    zorder=1,
+                    **marker_of(means[arm][0]),
+                )
+            found += [_highest_end({arm: means[arm] for arm in arms}, name, colour)] if arms else []
+        elif arms:
+            found.append(_draw_band(axis, [means[arm] for arm in arms], f"{name} ({len(arms)})", style, colour))
+    return found
 
 
-def shown_differences(comparison: Comparison) -> pd.DataFrame:
-    """Return the differences that a figure has room for: of too many the tested arms first, then the best."""
-    table = comparison.differences.dropna(subset=["mean"])
-    if len(table) <= _MOST_BARS:
-        return table
-    tested = table["arm"].isin(comparison.tested)
-    return table.assign(first=~tested).sort_values(["first", "mean"], kind="stable").head(_MOST_BARS)
+def _highest_end(means: Curves, name: str, colour: str) -> Any:  # noqa: ANN401  (an end, as ``direct_labels`` takes it)
+    epochs, values = max(means.values(), key=lambda mean: float(mean[1][-1]))
+    return (float(epochs[-1]), float(values[-1])), name, colour
 
 
-_MOST_BARS = 45
-"""Arms that the figure of differences has room for on a page."""
-
-
-def _forest_label(comparison: Comparison, arm: str) -> str:
-    return comparison.labels[arm] + ("  (tested)" if arm in comparison.tested else "")
-
-
-def _forest_limits(table: pd.DataFrame, comparison: Comparison) -> tuple[float, float]:
-    """Return limits that show every tested arm and all that are not far from them in full; the rest get an arrow."""
-    tested = table[table["arm"].isin(comparison.tested)]
-    chosen = tested if len(tested) else table
-    scale = float(np.nanmax(chosen[["low", "high", "mean"]].abs().to_numpy(dtype=float), initial=1e-6))
-    near = table[table["arm"].isin(chosen["arm"]) | (table["mean"].abs() <= _FAR * scale)]
-    ends = near[["low", "high", "mean"]].to_numpy(dtype=float)
-    low, high = min(0.0, float(np.nanmin(ends))), max(0.0, float(np.nanmax(ends)))
-    margin = 0.05 * (high - low) + 1e-6
-    return low - margin, high + margin
-
-
-def _draw_difference(
-    axis: Axes,
-    row: dict[Any, Any],
-    seeds: NDArray[np.float64],
-    height: int,
-    colour: str,
-    marker: str,
-    limits: tuple[float, float],
-) -> None:
-    if not limits[0] < row["mean"] < limits[1]:
-        right = row["mean"] > 0
-        text = f"{row['mean']:+.3f} " + ("\N{RIGHTWARDS ARROW}" if right else "\N{LEFTWARDS ARROW}")
-        axis.annotate(
-            text, (limits[right], height), ha="right" if right else "left", va="center", fontsize=8, color=colour
-        )
-        return
-    axis.plot(seeds, np.full(len(seeds), height - 0.22), "|", color=colour, alpha=0.7, markersize=5)
-    if np.isfinite(row["low"]):
-        axis.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=1.5)
-    axis.plot(row["mean"], height, marker=marker, color=colour, markersize=6, markeredgecolor="white")
+def _draw_band(axis: Axes, means: list[tuple[Any, Any]], name: str, style: dict[str, Any], colour: str) -> Any:  # noqa: ANN401
+    """Draw the middle of many curves and where nine out of ten of them are."""
+    table = pd.DataFrame([pd.Series(values, index=epochs) for epochs, values in means])
+    low, middle, high = (table.quantile(share).sort_index() for share in (0.05, 0.5, 0.95))
+    epochs = middle.index.to_numpy(dtype=float)
+    axis.fill_between(epochs, low.to_numpy(), high.to_numpy(), linewidth=0, zorder=1, **style)
+    axis.plot(epochs, middle.to_numpy(), color=colour, linewidth=1.1, zorder=2)
+    return (float(epochs[-1]), float(middle.iloc[-1])), name, colour

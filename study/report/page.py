@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from strategies.text import printable
 from study.analysis.comparison import Comparison
 from study.analysis.results import Results
-from study.report import evidence, protocol, sections
+from study.report import curves, evidence, protocol, sections
 from study.report.blocks import Block, Section
 from study.report.tuning import tuning
 
@@ -38,16 +38,16 @@ def page(results: Results, comparison: Comparison, drawn: Sequence[str]) -> Page
         sections.differences(comparison, drawn),
         sections.static_grid(comparison, drawn),
         evidence.distances(comparison),
-        evidence.delta(comparison),
+        evidence.delta(results, comparison),
         tuning(results, comparison, drawn),
-        sections.weights(comparison, drawn),
-        evidence.controls(comparison),
+        curves.weights(comparison, drawn),
+        evidence.controls(results, comparison),
         sections.rescored(comparison),
         sections.gradients(comparison),
-        sections.training(drawn),
+        curves.training(comparison, drawn),
         sections.diagnosis(comparison),
         sections.cost(comparison),
-        evidence.budgets(comparison),
+        evidence.budgets(results, comparison),
         evidence.ranks(comparison),
         sections.failed(comparison),
         protocol.protocol(results, comparison),

@@ -11,7 +11,7 @@ from study.analysis.comparison import Comparison
 from study.analysis.diagnosis import clock_path
 from study.analysis.results import Results
 from study.analysis.summary import arm_ids, dynamic_arms, labels, mean_trajectory, trajectories
-from study.report.drawing import COLOURS, LINES, direct_labels, loss_unit, subplots, whole_epochs
+from study.report.drawing import COLOURS, LINES, cut, direct_labels, loss_unit, marker_of, subplots, whole_epochs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ def arms_figure(results: Results, comparison: Comparison) -> Figure | None:
     above, below = axes[: len(arms)], axes[len(arms) :]
     for arm, losses, weights in zip(arms, above, below, strict=True):
         _draw_losses(losses, results, arm)
-        losses.set_title(labels(results)[arm])
+        losses.set_title(cut(labels(results)[arm], 24))
         _draw_all_weights(weights, results, arm)
         weights.set_xlabel("epoch")
         whole_epochs(losses)
@@ -52,7 +52,8 @@ def _draw_losses(axis: Axes, results: Results, arm: str) -> None:
             if not table.empty:
                 epochs, mean = mean_trajectory(table)
                 label = name + (", own weights" if column == "weighted_nll" else "")
-                axis.plot(epochs, mean, color=COLOURS[index], linestyle=LINES[index], alpha=strength, label=label)
+                style = {"color": COLOURS[index], "linestyle": LINES[index], "alpha": strength, **marker_of(epochs)}
+                axis.plot(epochs, mean, label=label, **style)
 
 
 def _draw_all_weights(axis: Axes, results: Results, arm: str) -> None:
@@ -69,7 +70,7 @@ def draw_weights(axis: Axes, table: pd.DataFrame, index: int) -> tuple[float, fl
     colour, line = COLOURS[index % len(COLOURS)], LINES[index % len(LINES)]
     axis.plot(table.index, table.to_numpy(), color=colour, alpha=0.3, linewidth=0.8)
     epochs, mean = mean_trajectory(table)
-    axis.plot(epochs, mean, color=colour, linestyle=line)
+    axis.plot(epochs, mean, color=colour, linestyle=line, **marker_of(epochs))
     return float(epochs[-1]), float(mean[-1])
 
 

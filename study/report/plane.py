@@ -12,7 +12,7 @@ from study.analysis.comparison import Comparison
 from study.analysis.results import Results
 from study.analysis.statistics import t_interval
 from study.analysis.summary import labels, seed_values
-from study.report.drawing import DARK, GREY, arm_styles, drawn_arms, loss_unit, subplots
+from study.report.drawing import CLOUD, DARK, GREY, arm_styles, cut, drawn_arms, loss_unit, other_arms, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 
 _LEGEND_COLUMNS = 6
+_CHARACTER, _HANDLE = 0.068, 0.45
+"""Inches of a letter of the legend, and of what stands before a name and after it."""
 
 
 def task_plane_figure(results: Results, comparison: Comparison) -> Figure | None:
@@ -34,26 +36,34 @@ def task_plane_figure(results: Results, comparison: Comparison) -> Figure | None
     measured = comparison.front[comparison.front["is_static"]].dropna()
     closer = len(results.tasks) == 2 and len(measured) > 2
     panels = [(pair, False) for pair in pairs] + [(pair, True) for pair in pairs if closer]
-    lines = -(-(len(drawn_arms(results)) + 2) // _LEGEND_COLUMNS)
-    figure, axes = subplots(1, len(panels), (0.6 + 3.6 * len(panels), 3.6 + 0.2 * lines))
+    width = 0.6 + 3.6 * len(panels)
+    lines = -(-len(_legend_entries(results)) // _legend_columns(results, width))
+    figure, axes = subplots(1, len(panels), (width, 3.6 + 0.2 * lines))
     for axis, (pair, near) in zip(axes, panels, strict=True):
         _draw_plane(axis, results, comparison, (pair[0], pair[1]), near)
     _plane_legend(figure, results)
     return figure
 
 
+_MANY_STATIC = 25
+"""Points of the grid beyond which they are small, and neither joined by a line nor all named."""
+_MANY_CROSSES = 6
+"""Intervals beyond which they are faint."""
+
+
 def _draw_plane(axis: Axes, results: Results, comparison: Comparison, pair: tuple[str, str], near: bool) -> None:
     table, columns = comparison.front, [f"{comparison.split}/nll/{task}" for task in pair]
     static = table[table["is_static"]].dropna(subset=columns)
     points = static[columns].to_numpy(dtype=float)
-    if len(results.tasks) == 2 and len(static) > 2:
+    few = len(static) <= _MANY_STATIC
+    if len(results.tasks) == 2 and len(static) > 2 and few:
         axis.plot(points[:, 0], points[:, 1], color=GREY, linewidth=1, zorder=1)
     on_front = static["on_front"].to_numpy(dtype=bool)
     behind = points[~on_front]
-    axis.scatter(behind[:, 0], behind[:, 1], s=22, facecolor="white", edgecolor=DARK, linewidth=0.9, zorder=2)
-    axis.scatter(points[on_front, 0], points[on_front, 1], s=26, color=DARK, zorder=3)
-    if near or len(static) <= 4:
-        _name_static(axis, results, static, points)
+    width, line = (22, 0.9) if few else (9, 0.5)
+    axis.scatter(behind[:, 0], behind[:, 1], s=width, facecolor="white", edgecolor=DARK, linewidth=line, zorder=2)
+    axis.scatter(points[on_front, 0], points[on_front, 1], s=width + 4, color=DARK, zorder=3)
+    _draw_cloud(axis, results, columns)
     crosses = _draw_crosses(axis, results, columns)
     crosses = _within(axis, points, crosses)
     title = (
@@ -65,11 +75,34 @@ def _draw_plane(axis: Axes, results: Results, comparison: Comparison, pair: tupl
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if near:
         _zoom(axis, points, on_front, crosses)
+    if near or len(static) <= 4:
+        _name_static(axis, results, static, points)
+
+
+def _draw_cloud(axis: Axes, results: Results, columns: list[str]) -> None:
+    """Draw the means of the dynamic arms that have no name in the picture."""
+    others = other_arms(results)
+    means = [seed_values(results, column).loc[others].mean(axis=1).to_numpy() for column in columns]
+    axis.scatter(means[0], means[1], s=9, color=CLOUD, linewidth=0, zorder=1.5)
+
+
+_APART = 0.055
+"""Names of static points are so far apart, in the height or width of the picture, or are left out."""
 
 
 def _name_static(axis: Axes, results: Results, static: pd.DataFrame, points: NDArray[np.float64]) -> None:
+    """Name the points of the grid as far as there is room, those on the front first; of a fine grid no others."""
     weights = dict(zip(results.arms["arm"], results.arms["static_weights"], strict=True))
-    for arm, point in zip(static["arm"], points, strict=True):
+    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
+    places = (points - [left, low]) / [right - left, high - low]
+    front = static["on_front"].to_numpy(dtype=bool)
+    named: list[NDArray[np.float64]] = []
+    wanted = np.isfinite(points).all(axis=1) & (front | (len(points) <= _MANY_STATIC))
+    for index in sorted(np.flatnonzero(wanted), key=lambda place: (not front[place], place)):
+        arm, point = static["arm"].iloc[index], points[index]
+        if any((np.abs(places[index] - other) < _APART).all() for other in named):
+            continue
+        named.append(places[index])
         text = (
             "/".join(f"{weight:.2g}" for weight in weights[arm]) if len(results.tasks) > 2 else f"{weights[arm][0]:.2g}"
         )
@@ -82,6 +115,7 @@ def _name_static(axis: Axes, results: Results, static: pd.DataFrame, points: NDA
             color=DARK,
             ha="center",
             clip_on=True,
+            zorder=6,
         )
 
 
@@ -97,7 +131,10 @@ def _draw_crosses(axis: Axes, results: Results, columns: list[str]) -> NDArray[n
         half = np.array([interval.half_width if (interval := t_interval(value)) else 0.0 for value in values])
         colour, _, marker = styles[arm]
         x, y = float(centre[0]), float(centre[1])
-        axis.errorbar(x, y, xerr=half[0], yerr=half[1], color=colour, elinewidth=1.1, capsize=2, zorder=4)
+        strength = 1.0 if len(drawn_arms(results)) <= _MANY_CROSSES else 0.45
+        axis.errorbar(
+            x, y, xerr=half[0], yerr=half[1], color=colour, alpha=strength, elinewidth=1.1, capsize=2, zorder=4
+        )
         axis.plot(x, y, marker, color=colour, markersize=7, markeredgecolor="white", zorder=5)
         corners += [centre - half, centre + half]
     return np.array(corners).reshape(-1, 2)
@@ -148,15 +185,28 @@ def _zoom(
     axis.set_ylim(low[1] - margin[1], high[1] + margin[1])
 
 
+def _legend_entries(results: Results) -> list[tuple[str, str, str, str, float]]:
+    """Return name, colour of edge and face, marker and its size of everything in the picture."""
+    styles, names, others = arm_styles(results), labels(results), len(other_arms(results))
+    entries = [("static, on the front", DARK, DARK, "o", 6.0), ("static", DARK, "white", "o", 6.0)]
+    entries += [(cut(names[arm]), styles[arm][0], styles[arm][0], styles[arm][2], 6.0) for arm in drawn_arms(results)]
+    return entries + ([(f"{others} other arms", CLOUD, CLOUD, "o", 3.0)] if others else [])
+
+
+def _legend_columns(results: Results, width: float) -> int:
+    """Return how many names the legend has side by side in a figure of so many inches."""
+    widths = [_HANDLE + _CHARACTER * len(entry[0]) for entry in _legend_entries(results)]
+    if sum(widths) <= width and len(widths) <= _LEGEND_COLUMNS:
+        return len(widths)
+    return max(1, min(_LEGEND_COLUMNS, int(width / max(widths))))
+
+
 def _plane_legend(figure: Figure, results: Results) -> None:
     from matplotlib.lines import Line2D
 
-    styles, names = arm_styles(results), labels(results)
-    entries = [("static, on the front", DARK, DARK, "o"), ("static", DARK, "white", "o")]
-    entries += [(names[arm], styles[arm][0], styles[arm][0], styles[arm][2]) for arm in drawn_arms(results)]
     handles = [
-        Line2D([], [], color=edge, markerfacecolor=face, marker=marker, linestyle="none", markersize=6, label=name)
-        for name, edge, face, marker in entries
+        Line2D([], [], color=edge, markerfacecolor=face, marker=marker, linestyle="none", markersize=size, label=name)
+        for name, edge, face, marker, size in _legend_entries(results)
     ]
-    columns = min(len(handles), _LEGEND_COLUMNS)
+    columns = _legend_columns(results, float(figure.get_figwidth()))
     figure.legend(handles=handles, fontsize=8, loc="outside lower center", ncols=columns, handletextpad=0.2)

@@ -8,6 +8,9 @@ import pandas as pd
 from study.analysis.comparison import Comparison
 from study.analysis.results import Results
 from study.report.blocks import Block, Paragraph, Section, bullets, figure, listed, section, table
+from study.report.curves import chosen_few
+from study.report.drawing import MOST_DRAWN
+from study.report.forest import shown_differences
 from study.report.text import (
     MARKS_TEXT,
     difference_cell,
@@ -131,7 +134,13 @@ def differences(comparison: Comparison, drawn: Sequence[str]) -> Section:
         f"correction over {plural(len(comparison.tested), 'test')}: {tested}. The other points of the static grid "
         "belong to the same one method and are shown without a test."
     )
-    picture = figure(drawn, "differences", f"Paired differences to {control}; ticks below a bar are single seeds.")
+    left = len(comparison.differences.dropna(subset=["mean"])) - len(shown_differences(comparison))
+    rest = f" The best and the worst are drawn; {left} others, between them, are in tables/differences.csv." * (
+        left > 0
+    )
+    picture = figure(
+        drawn, "differences", f"Paired differences to {control}; ticks below a bar are single seeds.{rest}"
+    )
     caption = f"Joint NLL minus that of {control}."
     return section(title, picture, Paragraph(text), table(heads, rows, "differences", caption))
 
@@ -150,31 +159,10 @@ def static_grid(comparison: Comparison, drawn: Sequence[str]) -> Section:
     picture = figure(
         drawn,
         "task_plane",
-        "Losses of the tasks, means and 95 % intervals; the intervals hold what a seed does to all arms alike.",
+        "Losses of the tasks, means and 95 % intervals; the intervals hold what a seed does to all arms alike."
+        + chosen_few(comparison, MOST_DRAWN, "the others are small dots", "front"),
     )
     return section("The static grid as reference", picture, Paragraph(text), bullets(told))
-
-
-def weights(comparison: Comparison, drawn: Sequence[str]) -> Section:
-    """Show the weights over training and at its end."""
-    rows = [
-        [row["label"], *(with_interval(row[f"weight/{t}"], row[f"weight/{t}/half_width"]) for t in comparison.tasks)]
-        for row in comparison.table.to_dict("records")
-        if not row["is_static"]
-    ]
-    if not rows:
-        return section("Weights")
-    picture = figure(
-        drawn,
-        "weights",
-        "Weights (above) and effective weights, weight times length of the task's gradient (below, where measured), of "
-        "every arm over epochs: mean and every seed. The dotted line is the uniform weight, the dashed grey ones the "
-        "clock, which depends on nothing but the number of steps.",
-    )
-    text = "Weights at the end of training, scaled to sum 1: mean over seeds ± half the width of its "
-    caption = "Weights at the end of training."
-    shown = table(["arm", *comparison.tasks], rows, "weights", caption)
-    return section("Weights", picture, Paragraph(f"{text}95 % interval."), shown)
 
 
 MOST_RESCORED = 8
@@ -249,20 +237,6 @@ def gradients(comparison: Comparison) -> Section:
     )
     caption = "Gradients of the tasks at the last shared layer."
     return section("Gradients", Paragraph(text), table(heads, rows, "gradients", caption, words=2))
-
-
-def training(drawn: Sequence[str]) -> Section:
-    """Show the joint loss over epochs, and arm by arm beside its weights."""
-    return section(
-        "Training",
-        figure(drawn, "joint_loss", "Joint loss at the fixed reference weights, mean over seeds."),
-        figure(
-            drawn,
-            "arms",
-            "Each arm over epochs, mean over seeds: above, the joint loss of training and validation at the fixed "
-            "weights, and faint at the arm's own; below, its weights, with the clock where its strategy may be one.",
-        ),
-    )
 
 
 _ELSEWHERE = ("front", "rescored", "control")

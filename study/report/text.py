@@ -138,6 +138,10 @@ def verdict_lines(comparison: Comparison) -> list[str]:
     table = comparison.table[comparison.table["arm"].isin(comparison.tested)]
     rows = [row for row in table.to_dict("records") if math.isfinite(row["difference"])]
     control, seeds = comparison.labels[comparison.control], plural(comparison.num_seeds, "seed")
+    if not rows and comparison.tested:
+        names = listed((comparison.labels[arm] for arm in comparison.tested), " or ")
+        reason = f"no seed has a finite joint {comparison.split} NLL both of it and of {names}"
+        return [f"Nothing can be compared with {control}: {reason}."]
     if not rows:
         return [f"There is no arm to compare with {control}."]
     if not any(row["verdict"] for row in rows):

@@ -49,12 +49,13 @@ def _opening(found: Tuning) -> str:
         f"the number of its hyperparameters, by searcher {search.searcher} with scheduler {search.scheduler}, for "
         f"{metrics} on validation as a mean over {plural(search.seeds, 'tuning seed')}. What is compared in this "
         "report was trained anew with fresh seeds. The values in this section are those of winners: the best of many "
-        "noisy tries looks better than it is, and is no result."
+        "noisy tries looks better than it is, and is no result. What fewer configurations would have given is under At "
+        "equal cost."
     )
 
 
 def _spent(found: Tuning) -> list[Block]:
-    heads = ["method", "hyperparameters", "configurations", "epochs", "hours", "failed", "stopped early"]
+    heads = ["method", "hyperparameters", "configurations", "epochs", "hours", "failed", "stopped by the scheduler"]
     rows = [
         [
             method.method,

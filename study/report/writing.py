@@ -131,6 +131,7 @@ def tables(results: Results, comparison: Comparison) -> dict[str, pd.DataFrame]:
     }
     if results.tuning is not None:
         found["tuning"] = configurations_table(results.tuning)
+        found["equal_tuning"] = comparison.equal_tuning
     if comparison.distances is not None:
         found["distances"] = comparison.distances.table
     if comparison.static is not None:

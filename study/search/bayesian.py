@@ -147,7 +147,7 @@ class OptunaSearcher:
     def _sampler(self, number: int) -> "BaseSampler":
         seed = int(generator(self._settings.seed, self._method.name, number).integers(2**31))
         if self._settings.searcher == "tpe":
-            return _Tpe(self._distributions, seed)
+            return KnownSpaceTPE(self._distributions, seed)
         if self._settings.searcher == "nsga2":
             return NSGAIISampler(seed=seed, population_size=self._population)
         with warnings.catch_warnings():
@@ -155,7 +155,7 @@ class OptunaSearcher:
             return NSGAIIISampler(seed=seed, population_size=self._population)
 
 
-class _Tpe(TPESampler):
+class KnownSpaceTPE(TPESampler):
     """TPE over a space that is known, so that a sampler made anew need not gather it from all trials."""
 
     def __init__(self, distributions: dict[str, BaseDistribution], seed: int) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 from strategies.errors import unknown
 from study.errors import DefinitionError, StudyError
 from study.search.budget import check_budget
-from study.search.segments import SELECTION, Block, Configuration, Method, Parent, Segment, Stage, Told
+from study.search.segments import SELECTION, Block, Configuration, Key, Method, Parent, Segment, Stage, State, Told
 from study.search.settings import Search
-from study.search.tuner import MethodSearch
+from study.search.tuner import MethodSearch, Place
 
 __all__ = ["Block", "Campaign", "Configuration", "Method", "Parent", "Segment", "Stage"]
 
@@ -43,10 +43,13 @@ class Campaign:
         _check(methods, settings, epochs)
         self._settings, self._epochs, self._clock = settings, epochs, clock
         self._history: list[dict[str, Any]] = [dict(line) for line in history]
-        self._told: dict[str, dict[tuple[str, int, int, int], Told]] = {method.name: {} for method in methods}
-        given = self._recorded()
+        self._told: dict[str, dict[Key, Told]] = {method.name: {} for method in methods}
+        self._trained = 0
+        given, retries = self._recorded(), self._recorded_retries()
         self._methods = {
-            method.name: MethodSearch(method, settings, epochs, self._told[method.name], given[method.name])
+            method.name: MethodSearch(
+                method, settings, epochs, self._told[method.name], given[method.name], retries[method.name]
+            )
             for method in methods
         }
         self._noted = {name: len(values) for name, values in given.items()}
@@ -110,10 +113,48 @@ class Campaign:
         values = {} if failure is not None else self._values(segment, rows)
         told = Told(values, failure, seconds, self._clock() - self._began)
         results[segment.key] = told
+        self._trained += _length(told)
         self._history.append(_line(segment, told))
         search = self._methods[segment.configuration.method]
         search.advance()
         self._note(search)
+
+    def retry(self, *, heirs: bool = True) -> int:
+        """Try again what has failed, and return how many configurations that are; it costs nothing of the budget.
+
+        What was suggested since they failed stays as it is; their new results count for what is still to be decided.
+        A configuration that failed in a population and that a copy of a better one has replaced is not tried again.
+
+        Args:
+            heirs: whether the checkpoints are still there from which configurations of a population began.
+        """
+        count = 0
+        for name, search in self._methods.items():
+            if numbers := search.failed(heirs=heirs):
+                taken, known = search.place
+                line = {"event": "retry", "method": name, "configurations": numbers, "taken": taken, "known": known}
+                self._history.append(line)
+                search.retry(numbers)
+                self._note(search)
+                count += len(numbers)
+        return count
+
+    def state(self, block: Block) -> State:
+        """Return the state of a block as it is for those who look at it.
+
+        A block that its scheduler has paused waits as long as its method is searched; once that is over it is stopped.
+        """
+        return self._methods[block.configuration.method].state(block)
+
+    @property
+    def num_methods(self) -> int:
+        """How many methods are searched."""
+        return len(self._methods)
+
+    @property
+    def epochs_trained(self) -> int:
+        """Epochs of all segments that have ended well, those of all seeds added."""
+        return self._trained
 
     @property
     def done(self) -> bool:
@@ -165,11 +206,22 @@ class Campaign:
         for line in self._history:
             if line["event"] == "asked":
                 given[line["method"]][line["configuration"]] = line["values"]
-            else:
-                key = (line["method"], line["configuration"], line["seed"], line["until"])
+            elif line["event"] == "told":
+                attempt = line.get("attempt", 0)
+                key = (line["method"], line["configuration"], line["seed"], line["until"], attempt)
                 values = {metric: tuple(curve) for metric, curve in line["values"].items()}
-                self._told[line["method"]][key] = Told(values, line["failure"], line["seconds"], line["at"])
+                told = Told(values, line["failure"], line["seconds"], line["at"])
+                self._told[line["method"]][key] = told
+                self._trained += _length(told)
         return given
+
+    def _recorded_retries(self) -> dict[str, dict[Place, list[int]]]:
+        """Return what was tried again, and where in the course of the search of each method."""
+        found: dict[str, dict[Place, list[int]]] = {name: {} for name in self._told}
+        for line in self._history:
+            if line["event"] == "retry":
+                found[line["method"]][line["taken"], line["known"]] = line["configurations"]
+        return found
 
     def _note(self, search: MethodSearch) -> None:
         """Add the configurations that are new to the history."""
@@ -224,6 +276,13 @@ def _check(methods: Sequence[Method], settings: Search, epochs: int) -> None:
     check_budget(settings.budget, epochs, settings.seeds)
 
 
+def is_line(content: object) -> bool:
+    """Whether plain values are a line of a history."""
+    if not isinstance(content, Mapping) or not isinstance(content.get("method"), str):
+        return False
+    return {"asked": "values", "told": "failure", "retry": "configurations"}.get(str(content.get("event"))) in content
+
+
 def _line(segment: Segment, told: Told) -> dict[str, Any]:
     """Return a result as plain values."""
     return {
@@ -232,11 +291,17 @@ def _line(segment: Segment, told: Told) -> dict[str, Any]:
         "configuration": segment.configuration.number,
         "seed": segment.seed,
         "until": segment.until,
+        **({"attempt": segment.attempt} if segment.attempt else {}),
         "values": {metric: list(values) for metric, values in told.values.items()},
         "failure": told.failure,
         "seconds": told.seconds,
         "at": told.at,
     }
+
+
+def _length(told: Told) -> int:
+    """Return the epochs of a segment that has ended well, 0 for another."""
+    return max(map(len, told.values.values()), default=0)
 
 
 def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:

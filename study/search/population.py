@@ -61,6 +61,7 @@ class Population(Scheduler):
 
     def started(self, proposal: Proposal, block: Block) -> None:
         """Note who is now a member."""
+        super().started(proposal, block)
         if proposal.is_trial:
             self._members.append(block)
         else:
@@ -69,8 +70,13 @@ class Population(Scheduler):
 
     def absorbed(self, block: Block) -> None:
         """Pause the block until its generation is there."""
+        super().absorbed(block)
         if block.state == "running":
             block.state = "waiting"
+
+    def may_retry(self, block: Block) -> bool:
+        """Whether no copy of a better block has taken its place."""
+        return not self._planned and any(member is block for member in self._members)
 
     def _next_generation(self) -> list[tuple[int, Proposal]]:
         """Return what each member does next: go on, or go on from another's checkpoint."""
@@ -175,9 +181,12 @@ def population_size(settings: Search, epochs: int) -> int:
         )
     size = int(asked or most or 0)
     if most is not None and size > most:
-        raise DefinitionError(f"search.options.population is {size}, but the budget funds {most}")
+        raise DefinitionError(
+            f"search.options.population is {size}, but search.budget funds {most}: use at most {most}, or raise it"
+        )
     if size < 2:
         raise DefinitionError(
-            f"scheduler {settings.scheduler} needs a population of at least 2, and the budget funds {size}"
+            f"search.budget: scheduler {settings.scheduler} needs a population of at least 2, and the budget funds "
+            f"{size}: raise it, or use another scheduler"
         )
     return size

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from study.errors import DefinitionError
 from study.search.segments import Block, Method, Parent
 from study.search.settings import Search
 from study.search.space import Values
+from study.search.standing import Standing
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,32 @@ class Scheduler:
 
     def __init__(self, epochs: int, blocks: Sequence[Block]) -> None:
         self.epochs, self.blocks = epochs, blocks
+        self._furthest = 0
 
     def proposals(self) -> Iterator[Proposal]:
         """Return what could come next, best first; the first that the budget affords is done."""
         yield Proposal(self.epochs)
 
-    def started(self, proposal: Proposal, block: Block) -> None:
+    def started(self, proposal: Proposal, block: Block) -> None:  # noqa: ARG002
         """Take notice of a proposal that is done, and of its block."""
+        self._furthest = max(self._furthest, block.until)
 
     def absorbed(self, block: Block) -> None:
         """Take notice of a block that has reached the end of its segment, or failed; set its state if it trains on."""
+        if block.state == "failed":
+            self._furthest = max((other.until for other in self.blocks if other.state != "failed"), default=0)
+
+    def may_retry(self, block: Block) -> bool:  # noqa: ARG002
+        """Whether a block that failed still has its place, so that it makes sense to try it again."""
+        return True
+
+    def retried(self, block: Block) -> None:
+        """Take notice of a failed block that is tried again."""
+        self._furthest = max(self._furthest, block.until)
+
+    def owed(self, until: int) -> int:
+        """Return the epochs that the leader still needs once some block has got to ``until``."""
+        return self.epochs - max(until, self._furthest)
 
 
 class SuccessiveHalving(Scheduler):
@@ -81,22 +98,41 @@ class SuccessiveHalving(Scheduler):
         super().__init__(epochs, blocks)
         self._reduction = reduction
         self._rungs = rungs(grace, reduction, epochs)
+        self._standing = Standing(lambda block, epoch: block.loss(epoch))
+        self._paused = Standing(lambda block, epoch: block.loss(epoch))
 
     def proposals(self) -> Iterator[Proposal]:
         """Return promotions, of the highest rung first, then a new block, then the leader."""
-        for rung in reversed(range(len(self._rungs) - 1)):
-            yield from (self._step(block, self._rungs[rung + 1]) for block in self._promoted(self.blocks, rung))
+        for at, until in reversed([*pairwise(self._rungs)]):
+            yield from (Proposal(until, block.number, self.owed(until)) for block in self._promoted(at))
         yield Proposal(self._rungs[0], reserve=self.owed(self._rungs[0]))
         yield from self.leader()
 
     def absorbed(self, block: Block) -> None:
         """Pause the block: whether it goes on depends on the others."""
+        super().absorbed(block)
         if block.state == "running":
             block.state = "waiting"
+            self._paused.add(block, block.epochs)
+        if block.state == "failed":
+            self._standing.remove(block)
+        else:
+            self._place(block)
 
-    def owed(self, until: int) -> int:
-        """Return the epochs that the leader still needs once some block has got to ``until``."""
-        return self.epochs - max([until, *(block.until for block in self.blocks if block.state != "failed")])
+    def started(self, proposal: Proposal, block: Block) -> None:
+        """Note that the block does not wait any more."""
+        super().started(proposal, block)
+        self._paused.remove(block)
+
+    def retried(self, block: Block) -> None:
+        """Give the block back its places on the rungs that it has reached."""
+        super().retried(block)
+        self._place(block)
+
+    def _place(self, block: Block) -> None:
+        for at in self._rungs:
+            if at <= block.epochs:
+                self._standing.add(block, at)
 
     def leader(self) -> Iterator[Proposal]:
         """Return the best of the blocks that got furthest, if nothing is under way and none was trained to the end."""
@@ -106,15 +142,11 @@ class SuccessiveHalving(Scheduler):
         for block in sorted(alive, key=lambda block: (-block.epochs, block.loss(), block.number)):
             yield Proposal(self.epochs, block.number)
 
-    def _step(self, block: Block, until: int) -> Proposal:
-        return Proposal(until, block.number, self.owed(until))
-
-    def _promoted(self, group: Sequence[Block], rung: int) -> list[Block]:
-        """Return the waiting blocks of a rung that are good enough for the next, best first."""
-        at = self._rungs[rung]
-        reached = [block for block in group if block.epochs >= at and block.state != "failed"]
-        best = sorted(reached, key=lambda block: (block.loss(at), block.number))[: len(reached) // self._reduction]
-        return [block for block in best if block.epochs == at and block.state == "waiting"]
+    def _promoted(self, at: int) -> Iterator[Block]:
+        """Yield the waiting blocks of a rung that are good enough for the next, best first."""
+        promoted = self._standing.count(at) // self._reduction
+        waiting = (self.blocks[number] for number in self._paused.ordered(at))
+        return takewhile(lambda block: self._standing.rank(block, at) < promoted, waiting)
 
 
 class HyperBand(Scheduler):
@@ -143,36 +175,42 @@ class HyperBand(Scheduler):
         self._rungs = {s: _descending(epochs, reduction, s, grace) for s in self._sizes}
         self._reduction = reduction
         self._groups: dict[tuple[int, int], list[Block]] = {}
-        self._ended: set[tuple[int, int]] = set()
+        self._begun: dict[tuple[int, int], list[Block]] = {}
         self._dealt = dict.fromkeys(self._sizes, 0)
 
     def proposals(self) -> Iterator[Proposal]:
         """Return promotions in brackets that are full, then a new block, then promotions in the others."""
-        begun = {key: group for key, group in self._groups.items() if key not in self._ended}
+        begun = dict(self._begun)
         filled = {key: group for key, group in begun.items() if len(group) == self._sizes[key[0]]}
         yield from self._promotions(filled)
         first = self._rungs[self._next_bracket()][0]
-        yield Proposal(first, reserve=self._owed(first))
+        yield Proposal(first, reserve=self.owed(first))
         yield from self._promotions({key: group for key, group in begun.items() if key not in filled})
 
     def started(self, proposal: Proposal, block: Block) -> None:
         """Put a new block into its bracket."""
+        super().started(proposal, block)
         if proposal.is_trial:
             bracket = self._next_bracket()
-            self._groups.setdefault((bracket, self._dealt[bracket] // self._sizes[bracket]), []).append(block)
+            key = bracket, self._dealt[bracket] // self._sizes[bracket]
+            self._groups.setdefault(key, []).append(block)
+            self._begun[key] = self._groups[key]
             self._dealt[bracket] += 1
 
     def absorbed(self, block: Block) -> None:
         """Pause the block until its rung is full."""
+        super().absorbed(block)
         if block.state == "running":
             block.state = "waiting"
+
+    def retried(self, block: Block) -> None:
+        """Go on with a bracket that had come to its end."""
+        super().retried(block)
+        self._begun |= {key: own for key, own in self._groups.items() if any(member is block for member in own)}
 
     def _next_bracket(self) -> int:
         """Return the bracket that is furthest behind its share."""
         return min(self._sizes, key=lambda s: ((self._dealt[s] + 1) / self._sizes[s], -s))
-
-    def _owed(self, until: int) -> int:
-        return self.epochs - max([until, *(block.until for block in self.blocks if block.state != "failed")])
 
     def _promotions(self, groups: dict[tuple[int, int], list[Block]]) -> Iterator[Proposal]:
         for key, group in groups.items():
@@ -181,7 +219,7 @@ class HyperBand(Scheduler):
             promotions = list(self._promoted(self._rungs[key[0]], group))
             yield from promotions
             if not promotions and len(group) == self._sizes[key[0]]:
-                self._ended.add(key)
+                del self._begun[key]
 
     def _promoted(self, rungs: list[int], group: list[Block]) -> Iterator[Proposal]:
         waiting = [block for block in group if block.state == "waiting"]
@@ -194,7 +232,7 @@ class HyperBand(Scheduler):
             key=lambda block: (block.loss(at), block.number),
         )
         best = reached[: max(1, len(reached) // self._reduction)]
-        yield from (Proposal(until, block.number, self._owed(until)) for block in best if block in waiting)
+        yield from (Proposal(until, block.number, self.owed(until)) for block in best if block in waiting)
 
 
 def rungs(grace: int, reduction: int, epochs: int) -> list[int]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from study.errors import DefinitionError
 from study.search.segments import Method
 from study.search.settings import Search
 from study.search.space import Space, Values
@@ -133,6 +134,13 @@ def generator(seed: int, *names: object) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32("/".join(map(str, names)).encode())])
 
 
+def _grid(method: Method, settings: Search) -> list[dict[str, Any]]:
+    try:
+        return method.space.grid(settings.budget.trials)
+    except DefinitionError as refusal:
+        raise DefinitionError(f"search.searcher grid: method '{method.name}': {refusal}") from None
+
+
 def make_searcher(method: Method, settings: Search) -> Searcher:
     """Return the searcher that a definition asks for.
 
@@ -140,7 +148,7 @@ def make_searcher(method: Method, settings: Search) -> Searcher:
         DefinitionError: it cannot search this method's space.
     """
     if settings.searcher == "grid":
-        return Grid(method.space.grid(settings.budget.trials))
+        return Grid(_grid(method, settings))
     if settings.searcher == "random":
         return Random(method.space, settings.seed)
     if settings.searcher == "qmc":

@@ -1,7 +1,7 @@
 """The words of a search: methods, configurations, segments of training, and blocks of seeds."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
@@ -12,6 +12,9 @@ from study.search.space import Space, Values
 
 SELECTION = "valid/joint_nll"
 """What the epoch of a trial is chosen by, as in a study (``trainables.session``)."""
+
+Key = tuple[str, int, int, int, int]
+"""Of a segment: method, number of the configuration, seed, last epoch, attempt."""
 
 State = Literal["running", "waiting", "stopped", "full", "failed"]
 """Of a block: training; paused and possibly never going on; ended by the scheduler; trained to the end; failed."""
@@ -75,6 +78,7 @@ class Segment:
         first: epochs done before it.
         until: epochs done after it; a checkpoint is then written, and kept as long as the search lasts.
         parent: whose checkpoint it begins from; None for its own, or for none where ``first`` is 0.
+        attempt: how often it was tried before.
     """
 
     configuration: Configuration
@@ -82,6 +86,7 @@ class Segment:
     first: int
     until: int
     parent: Parent | None = None
+    attempt: int = 0
 
     @property
     def trial(self) -> str:
@@ -96,9 +101,9 @@ class Segment:
         return trial_name(self.configuration.method, self.parent.configuration, self.seed)
 
     @property
-    def key(self) -> tuple[str, int, int, int]:
+    def key(self) -> Key:
         """What tells it from all other segments of a search."""
-        return self.configuration.method, self.configuration.number, self.seed, self.until
+        return self.configuration.method, self.configuration.number, self.seed, self.until, self.attempt
 
 
 def trial_name(method: str, configuration: int, seed: int) -> str:
@@ -108,6 +113,20 @@ def trial_name(method: str, configuration: int, seed: int) -> str:
     'gradnorm-c003-seed1001'
     """
     return f"{method.replace(' ', '_')}-c{configuration:03d}-seed{seed}"
+
+
+def split_name(trial: str, methods: Iterable[str]) -> tuple[str, int, int] | None:
+    """Return the method, configuration and seed of the trial of that name; None if it is none of these methods.
+
+    >>> split_name("static_grid-c003-seed1001", ["static grid"])
+    ('static grid', 3, 1001)
+    """
+    stem, _, seed = trial.rpartition("-seed")
+    name, _, number = stem.rpartition("-c")
+    method = next((each for each in methods if each.replace(" ", "_") == name), None)
+    if method is None or not seed.isdigit() or not number.isdigit():
+        return None
+    return method, int(number), int(seed)
 
 
 @dataclass(frozen=True)
@@ -157,6 +176,17 @@ class Block:
     def number(self) -> int:
         """Number of the configuration."""
         return self.configuration.number
+
+    def forget(self) -> None:
+        """Forget what a segment that failed has left behind, as it is tried again."""
+        self.failure = None
+        self.curves = {
+            seed: {metric: values[: self.epochs] for metric, values in curve.items()}
+            for seed, curve in self.curves.items()
+        }
+        self._by_epoch.clear()
+        self._running_means.clear()
+        self._loss_by_epoch.clear()
 
     @cached_property
     def _by_epoch(self) -> dict[int, dict[int, tuple[float, ...]]]:

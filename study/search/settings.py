@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from strategies.errors import unknown
+from strategies.errors import suggestion, unknown
 from study.errors import DefinitionError
 from study.parts import Part
 from study.search.space import Choice, Dimension, Interval
@@ -101,13 +101,18 @@ def _objective(value: object) -> object:
         raise ValueError("it is at each method's own weights, and so no measure of methods; use joint_nll or nll/TASK")
     if "direction" not in named:
         if kind not in DIRECTIONS:
-            raise ValueError(f"say its direction: {{metric: {metric}, direction: minimize}} or maximize")
+            raise ValueError(
+                f"it is none of {', '.join(DIRECTIONS)}; for another metric say its direction: "
+                f"{{metric: {metric}, direction: minimize}} or maximize{suggestion(kind, DIRECTIONS)}"
+            )
         named["direction"] = DIRECTIONS[kind]
     return named
 
 
 def _objectives(value: object) -> object:
     several = value if isinstance(value, list | tuple) else [value]
+    if not several:
+        raise ValueError("it needs a metric, such as joint_nll")
     return [_objective(one) if not isinstance(one, Objective) else one for one in several]
 
 
@@ -115,7 +120,26 @@ def _dimension_settings(value: object) -> object:
     """Read a dimension by the key it is written with, so that its mistakes are told for that kind alone."""
     if not isinstance(value, Mapping):
         raise ValueError("expected {low: ..., high: ...} or {choices: [...]}")
-    return (ChoiceSettings if "choices" in value else IntervalSettings).model_validate(value)
+    kind = ChoiceSettings if "choices" in value else IntervalSettings
+    for key in value:
+        if key not in kind.model_fields:
+            raise ValueError(unknown("key", str(key), kind.model_fields))
+    settings = kind.model_validate(value)
+    try:
+        dimension(settings)
+    except DefinitionError as refusal:
+        raise ValueError(str(refusal)) from None
+    return settings
+
+
+def _limits(value: object) -> object:
+    if not isinstance(value, Mapping | Budget):
+        raise ValueError("expected limits, such as {trials: 12} or {hours: 2}")
+    return value
+
+
+def _names(value: object) -> object:
+    return [value] if isinstance(value, str) else value
 
 
 Dimensions = dict[str, Annotated[IntervalSettings | ChoiceSettings, BeforeValidator(_dimension_settings)]]
@@ -130,7 +154,7 @@ class Search(Part):
     objective: Annotated[tuple[Objective, ...], BeforeValidator(_objectives)] = Field(
         default=(Objective(metric="joint_nll", direction="minimize"),), min_length=1
     )
-    budget: Budget = Budget(trials=12)
+    budget: Annotated[Budget, BeforeValidator(_limits)] = Budget(trials=12)
     seeds: int = Field(
         default=1, ge=1, le=1000, description=f"tuning seeds; they are {FIRST_SEED}, {FIRST_SEED + 1}, ..."
     )
@@ -142,20 +166,13 @@ class Search(Part):
         default_factory=dict, description="hyperparameter -> range; overrides what methods declare"
     )
     methods: dict[str, Dimensions] = Field(default_factory=dict, description="method -> its own part of the space")
-    start_from: tuple[str, ...] = Field(default=(), description="studies whose configurations are tried first")
+    start_from: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
+        default=(), description="studies whose configurations are tried first"
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="of the scheduler")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Search":
-        for where, dimensions in {
-            "space": self.space,
-            **{f"methods.{name}": d for name, d in self.methods.items()},
-        }.items():
-            for name, settings in dimensions.items():
-                try:
-                    dimension(settings)
-                except DefinitionError as refusal:
-                    raise ValueError(f"{where}.{name}: {refusal}") from None
         metrics = [objective.metric for objective in self.objective]
         if len({*metrics}) < len(metrics):
             raise ValueError(f"objective names a metric twice: {', '.join(metrics)}")

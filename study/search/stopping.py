@@ -1,12 +1,12 @@
 """Schedulers that end a block which falls behind: the median rule and paired tests over seeds."""
 
 from collections.abc import Iterator, Sequence
-from statistics import median
 
 import numpy as np
 
 from study.search.schedulers import Proposal, Scheduler
 from study.search.segments import Block
+from study.search.standing import Standing
 
 
 class Stopping(Scheduler):
@@ -22,29 +22,49 @@ class Stopping(Scheduler):
     def __init__(self, epochs: int, blocks: Sequence[Block], grace: int, interval: int) -> None:
         super().__init__(epochs, blocks)
         self._grace, self._interval = grace, interval
+        self._open: dict[int, Block] = {}
+        self.standing = Standing(self.value)
+
+    def value(self, block: Block, epoch: int) -> float:
+        """Return what blocks are compared by after so many epochs; smaller is better."""
+        return block.loss(epoch)
 
     def proposals(self) -> Iterator[Proposal]:
         """Return the next epochs of the blocks that were begun, the oldest first, then a new block."""
-        owed = sum(self.epochs - block.until for block in self.blocks if block.state in ("running", "waiting"))
-        for block in self.blocks:
+        owed = sum(self.epochs - block.until for block in self._open.values())
+        for _, block in sorted(self._open.items()):
             if block.state == "waiting":
                 until = min(self.epochs, block.epochs + self._interval)
                 yield Proposal(until, block.number, owed - (until - block.epochs))
         first = min(self.epochs, self._grace)
         yield Proposal(first, reserve=owed + self.epochs - first)
 
+    def started(self, proposal: Proposal, block: Block) -> None:
+        """Note that the block is on its way."""
+        super().started(proposal, block)
+        self._open[block.number] = block
+
     def absorbed(self, block: Block) -> None:
         """End the block if it is behind."""
+        super().absorbed(block)
+        if block.state == "failed":
+            self.standing.remove(block)
+        else:
+            self.standing.add(block, block.epochs)
         if block.state == "running":
-            others = [
-                other
-                for other in self.blocks
-                if other is not block and other.epochs >= block.epochs and other.state != "failed"
-            ]
-            block.state = "stopped" if self.is_behind(block, others) else "waiting"
+            block.state = "stopped" if self.is_behind(block) else "waiting"
+        if block.state != "waiting":
+            del self._open[block.number]
 
-    def is_behind(self, block: Block, others: Sequence[Block]) -> bool:
-        """Whether a block is to be ended, given the others that have as many epochs."""
+    def retried(self, block: Block) -> None:
+        """Give the block back its places among the others."""
+        super().retried(block)
+        self._open[block.number] = block
+        for epoch in range(self._grace, block.epochs + 1, self._interval):
+            self.standing.add(block, epoch)
+
+    def is_behind(self, block: Block) -> bool:
+        """Whether a block is to be ended, as it stands among all that have got as far."""
         raise NotImplementedError
 
 
@@ -67,11 +87,15 @@ class MedianStopping(Stopping):
         super().__init__(epochs, blocks, grace, interval)
         self._least = least
 
-    def is_behind(self, block: Block, others: Sequence[Block]) -> bool:
+    def value(self, block: Block, epoch: int) -> float:
+        """Return the running mean of the first objective."""
+        return block.running_mean(epoch)
+
+    def is_behind(self, block: Block) -> bool:
         """Whether the block is worse than the median."""
-        if len(others) < self._least:
+        if self.standing.count(block.epochs) - 1 < self._least:
             return False
-        return block.loss() > median(other.running_mean(block.epochs) for other in others)
+        return block.loss() > self.standing.median_of_others(block, block.epochs)
 
 
 class PairedStopping(Stopping):
@@ -95,11 +119,11 @@ class PairedStopping(Stopping):
         super().__init__(epochs, blocks, grace, interval)
         self._alpha, self._test = alpha, test
 
-    def is_behind(self, block: Block, others: Sequence[Block]) -> bool:
+    def is_behind(self, block: Block) -> bool:
         """Whether the best of the others is better beyond chance."""
         at = block.epochs
-        best = min(others, key=lambda other: (other.loss(at), other.number), default=None)
-        if best is None or best.loss(at) >= block.loss(at):
+        best = self.blocks[next(self.standing.ordered(at))]
+        if best.loss(at) >= block.loss(at):
             return False
         own, its = block.losses(at), best.losses(at)
         return _paired_p([own[seed][0] - its[seed][0] for seed in own], self._test) < self._alpha

@@ -2,32 +2,35 @@
 
 import math
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from study.search.budget import Ledger
 from study.search.schedulers import Proposal, make_scheduler
 from study.search.searchers import make_searcher
-from study.search.segments import Block, Configuration, Method, Parent, Segment, Told
+from study.search.segments import Block, Configuration, Key, Method, Parent, Segment, State, Told
 from study.search.settings import Search
 from study.search.space import Values
 
 MOST_FAILURES = 10
 """A method whose first configurations all fail is given up after so many, if nothing but time limits it."""
 
-Key = tuple[str, int, int, int]
+Place = tuple[int, int]
+"""In the course of a search: decisions taken, and those of them whose results were taken notice of."""
 
 
 @dataclass
 class _Job:
-    """Segments of all seeds of a block, decided at one time."""
+    """Segments of all seeds of a block, decided at one time; ``again`` has the seeds that are trained once more."""
 
     block: Block
     first: int
     until: int
     parent: Parent | None
     segments: tuple[Segment, ...] = ()
+    again: set[int] | None = None
     handed: set[Key] = field(default_factory=set)
 
 
@@ -38,12 +41,16 @@ class MethodSearch:
     decisions before it are known, in their order; results that came out of turn wait. So the search is the same on any
     number of machines, however long each segment takes, and depends on nothing but settings and results.
 
+    Trying again what has failed is a decision as well, whose place among the others is kept: what was decided before
+    it stays as it was.
+
     Args:
         method: the method.
         settings: the section ``search``.
         epochs: of a whole training.
         told: results known so far, by the key of their segment; the caller adds to them.
         given: number of a configuration -> its values in an earlier run of the same search, which then hold.
+        retries: place -> the configurations that were tried again there.
     """
 
     def __init__(
@@ -53,6 +60,7 @@ class MethodSearch:
         epochs: int,
         told: Mapping[Key, Told],
         given: Mapping[int, Mapping[str, Any]],
+        retries: Mapping[Place, Sequence[int]] = MappingProxyType({}),
     ) -> None:
         self.method = method
         self.ledger = Ledger(settings.budget)
@@ -60,6 +68,7 @@ class MethodSearch:
         self._settings, self._epochs, self._told, self._given = settings, epochs, told, given
         self._searcher = make_searcher(method, settings)
         self._scheduler = make_scheduler(method, settings, epochs, self.blocks)
+        self._retries = dict(retries)
         self._jobs: list[_Job] = []
         self._absorbed = 0
         self._queue: deque[tuple[_Job, Segment]] = deque()
@@ -71,11 +80,38 @@ class MethodSearch:
         """Whether nothing is under way and nothing will come."""
         return self._is_settled and self._absorbed == len(self._jobs)
 
+    @property
+    def place(self) -> Place:
+        """How far it is."""
+        return len(self._jobs), self._absorbed
+
+    def state(self, block: Block) -> State:
+        """Return the state of a block for those who look at it: in a search that is over nothing goes on any more."""
+        return "stopped" if self.done and block.state == "waiting" else block.state
+
+    def failed(self, *, heirs: bool) -> list[int]:
+        """Return the configurations that failed and that it makes sense to try again.
+
+        Args:
+            heirs: whether the checkpoints of others that some of them began from are still there.
+        """
+        failed = [block for block in self.blocks if block.state == "failed" and self._scheduler.may_retry(block)]
+        return [block.number for block in failed if heirs or block.parent is None]
+
+    def retry(self, numbers: Sequence[int]) -> None:
+        """Try failed configurations again, here and now."""
+        self._retries[self.place] = numbers
+        self.advance()
+
     def advance(self) -> None:
         """Take every decision that can be taken."""
         while True:
             waiting = len(self._jobs) - self._absorbed
             if not self._is_settled and waiting < self._settings.parallel and self._decide():
+                continue
+            if again := self._retries.pop(self.place, ()):
+                for number in again:
+                    self._try_again(self.blocks[number])
                 continue
             if not waiting or not self._is_known(self._jobs[self._absorbed]):
                 return
@@ -171,13 +207,36 @@ class MethodSearch:
         self.ledger.charge(int(proposal.is_trial), (proposal.until - first) * self._settings.seeds)
         self._scheduler.started(proposal, block)
 
+    def _try_again(self, block: Block) -> None:
+        """Train the seeds of a failed segment again that have not ended well; its epochs have been paid for."""
+        before = next(job for job in reversed(self._jobs) if job.block is block)
+        again = {segment.seed for segment in before.segments if not self._is_sound(segment, block)}
+        block.forget()
+        block.state = "running"
+        segments = tuple(
+            replace(segment, attempt=segment.attempt + 1) if segment.seed in again else segment
+            for segment in before.segments
+        )
+        job = _Job(block, before.first, before.until, before.parent, segments, again)
+        self._jobs.append(job)
+        self._queue += [(job, segment) for segment in segments]
+        self._is_settled = False
+        self._scheduler.retried(block)
+
+    def _is_sound(self, segment: Segment, block: Block) -> bool:
+        """Whether a segment has ended well, and with numbers."""
+        told = self._told.get(segment.key)
+        if told is None or told.failure is not None:
+            return False
+        return all(map(math.isfinite, block.losses(segment.until).get(segment.seed, ())))
+
     def _absorb(self, job: _Job) -> None:
         block = job.block
         results = {segment.seed: self._told[segment.key] for segment in job.segments if segment.key in self._told}
-        seconds = sum(told.seconds for told in results.values())
+        seconds = sum(told.seconds for seed, told in results.items() if job.again is None or seed in job.again)
         block.seconds += seconds
         self.ledger.settle(
-            (job.until - job.first) * self._settings.seeds,
+            (job.until - job.first) * self._settings.seeds if job.again is None else 0,
             seconds,
             max((told.at for told in results.values()), default=0),
         )

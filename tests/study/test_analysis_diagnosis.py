@@ -65,6 +65,12 @@ def test_place_within_the_noise_is_called_so(simulated):
     assert "but within the noise" in told[0]
 
 
+def test_one_seed_is_said_to_tell_no_noise(simulate):
+    told = [note for note in compare(simulate(num_seeds=1)).notes if "static front" in note]
+    assert not any("within the noise" in note or "seed by seed" in note for note in told)
+    assert any("with one seed, which tells no noise" in note for note in told)
+
+
 def test_many_arms_are_told_of_by_place_and_each_once(simulate):
     dynamic = ("softmax", "uncertainty", "gradnorm", "dwa", "famo", "mgda")
     results = simulate(dynamic=dynamic, effects={"gradnorm": -0.1, "mgda": -0.1, "famo": 0.2})

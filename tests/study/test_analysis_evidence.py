@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from study.analysis import compare
-from study.analysis.budgets import at_equal_tuning, cost_adjusted, value_at
+from study.analysis.budgets import at_equal_tuning, cost_adjusted, equal_tuning, value_at
 from study.analysis.delta import delta
-from study.analysis.effects import detectable, expected_best, hedges_g, improvement, power
+from study.analysis.effects import detectable, hedges_g, improvement, power
 from study.analysis.front import static_reference
 from study.analysis.pareto import distance_behind, exclusive_volume, hypervolume, pareto_front
 from study.analysis.ranks import critical_difference, mean_ranks
@@ -23,7 +23,13 @@ from study.analysis.resampling import bootstrap_interval, jackknife_interval, me
 from study.analysis.selection import choices, gaps, seeds_for, underpowered
 from study.analysis.statistics import t_interval, wilcoxon_p
 from study.analysis.summary import seed_values, summarise
+from study.analysis.tuning import Configuration, TunedMethod, Tuning
 from study.errors import StudyError
+from study.report.blocks import Paragraph
+from study.report.evidence import budgets
+from study.report.writing import tables
+from study.search.settings import Objective, Search
+from study.search.space import Space
 
 NUMBERS = st.floats(-100, 100, allow_nan=False).map(lambda value: round(value, 3))
 
@@ -85,12 +91,6 @@ def test_power_is_that_of_the_noncentral_t():
     assert power(1.0, seeds_for(1.0)) >= 0.8 > power(1.0, seeds_for(1.0) - 1)
     with pytest.raises(StudyError, match="at least 2 seeds, got 1"):
         detectable(1)
-
-
-@given(hnp.arrays(float, st.integers(1, 6), elements=st.integers(-5, 5).map(float)), st.integers(1, 4))
-def test_expected_best_is_the_mean_over_all_draws(values, draws):
-    grids = np.meshgrid(*[values] * draws)
-    assert expected_best(values, draws) == pytest.approx(np.min(grids, axis=0).mean())
 
 
 # Wilcoxon -------------------------------------------------------------------------------------------------------------
@@ -319,7 +319,64 @@ def test_without_times_there_is_no_comparison_at_equal_time(simulated):
 def test_at_equal_tuning_a_method_with_more_trials_is_read_off_earlier():
     table = at_equal_tuning({"many": [3.0, 1.0, 2.0], "few": [2.0, 1.5], "none": []}).set_index("method")
     assert table["equal_trials"].tolist() == [2, 2]
-    assert table["expected_best"].to_dict() == pytest.approx({"many": 14 / 9, "few": 1.625})
+    assert table["best_of/1"].to_dict() == pytest.approx({"many": 2, "few": 1.75})
+    assert table["best_of/2"].to_dict() == pytest.approx({"many": 4 / 3, "few": 1.5})
+    assert table["best"].to_dict() == {"many": 1, "few": 1.5}
+    longer = at_equal_tuning({"a": range(21), "b": range(30)})
+    assert [name for name in longer if "/" in name] == [f"best_of/{m}" for m in (1, 2, 4, 8, 16, 21)]
+    assert at_equal_tuning({}).empty
+
+
+def searched(simulated, origins, direction="minimize"):
+    """A study after a search: gradnorm needs luck, uncertainty does well at once."""
+    search = Search(objective=(Objective(metric="joint_nll", direction=direction),))
+    tried = {"gradnorm": [0.9, 0.9, 0.9, 0.3], "uncertainty": [0.5, 0.5, 0.5, 0.5, None]}
+    methods = [
+        TunedMethod(
+            name,
+            Space({}),
+            tuple(
+                Configuration(i, {}, origins[i % len(origins)], *state(loss), None if loss is None else (loss,))
+                for i, loss in enumerate(losses)
+            ),
+            0,
+            (0,),
+            (),
+            {"trials": 4.0, "epochs": 8.0, "seconds": 1.0},
+        )
+        for name, losses in tried.items()
+    ]
+    return replace(simulated, tuning=Tuning(search, True, tuple(methods)))
+
+
+def state(loss):
+    return ("full", 10) if loss is not None else ("failed", 1)
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_a_search_is_read_at_equal_numbers_of_configurations_beside_what_was_confirmed(simulated, direction):
+    study = searched(simulated, ["random"], direction)
+    table, sign = equal_tuning(study).set_index("method"), 1 if direction == "minimize" else -1  # losses are kept
+    assert table["draws"].tolist() == ["random", "random"]
+    assert table.loc["gradnorm", ["best_of/1", "best_of/2", "best_of/4"]].tolist() == pytest.approx(
+        [sign * value for value in (0.75, 0.6, 0.3)]
+    )
+    assert table["left_out"].to_dict() == {"gradnorm": 0, "uncertainty": 1}
+    expected = seed_values(study, "valid/joint_nll").loc["gradnorm"].mean()
+    assert table.at["gradnorm", "confirmed"] == pytest.approx(expected)
+    assert equal_tuning(simulated).empty
+
+
+def test_the_report_shows_equal_tuning_and_says_who_is_ahead_and_which_draws_are_none(simulated):
+    study = searched(simulated, ["random"])
+    part = budgets(study, compare(study))
+    told = " ".join(block.text for block in part.blocks if isinstance(block, Paragraph))
+    assert "Ahead: uncertainty with 1, gradnorm from 4 on." in told
+    assert "not independent draws" not in told
+    study = searched(simulated, ["searcher"])
+    part = budgets(study, compare(study))
+    assert any(isinstance(block, Paragraph) and block.is_warning for block in part.blocks)
+    assert tables(study, compare(study))["equal_tuning"]["draws"].tolist() == ["all", "all"]
 
 
 # what is said ---------------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_a_second_interruption_while_the_first_is_told_is_no_traceback(handlers,
     def told(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "main_with", told)
+    monkeypatch.setattr("study.cli.entry.main_with", told)
     with pytest.raises(SystemExit, match="130"):
         cli.main()
 

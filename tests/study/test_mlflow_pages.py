@@ -5,6 +5,7 @@ Needs the extra ``browser`` and Debian's chromium (``apt-get install chromium``)
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -39,6 +40,7 @@ def home(simulate, kept, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(home):
+    """The address of the server, and that of the runs, as `study ui` tells it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -49,7 +51,9 @@ def server(home):
     try:
         address = f"http://127.0.0.1:{port}"
         _wait_for(f"{address}/health", process)
-        yield address
+        (page,) = re.findall(r"^weighting: (http\S+)$", (home / "ui.log").read_text(), re.MULTILINE)
+        assert page.startswith(address)
+        yield page
     finally:
         os.killpg(process.pid, 15)
         process.wait(30)
@@ -93,10 +97,8 @@ def tab(browser, server):
 
 
 def open_runs(tab, server):
-    """Open the experiment, close what MLflow puts beside it, and expand the study."""
-    tab.goto(f"{server}/#/experiments")
-    tab.get_by_text("Model training", exact=True).first.click()
-    tab.get_by_role("link", name="weighting", exact=True).first.click()
+    """Open the runs where `study ui` says they are, close what MLflow puts beside them, and expand the study."""
+    tab.goto(server)
     tab.get_by_text("matching runs").wait_for()
     close = tab.locator("button[data-component-id*=assistant][data-component-id*=close]").first
     if close.count():
@@ -122,7 +124,9 @@ def test_runs_lie_under_their_study_and_their_metrics_are_curves_side_by_side(ta
     for expected in ("softmax · seed 0", "strategy", "training.learning_rate"):
         assert expected in body
     link = tab.locator("a[href*='metric=%22best_epoch%22']").first.get_attribute("href")
-    tab.goto(f"{server}/{link.replace('best_epoch', 'weight%2Femotion')}")  # one of a list that is long to scroll
+    tab.goto(
+        f"{server.partition('/#')[0]}/{link.replace('best_epoch', 'weight%2Femotion')}"
+    )  # one of a list that is long to scroll
     tab.locator(".js-plotly-plot .scatterlayer .trace").nth(2).wait_for()
     tab.screenshot(path=shots / "3_weight_curves.png")
     body = tab.inner_text("body")

@@ -14,13 +14,16 @@ import pandas as pd
 import pytest
 
 import study
+from strategies.errors import MOST_KNOWN, unknown
 from study import cli, pairing
 from study.analysis import compare
 from study.errors import StudyError
-from study.report import FORMATS, latex, note, write_format
+from study.report import FORMATS, latex, note, summary_lines, write_format
 from study.report.blocks import MOST_ROWS, Paragraph, Table, bullets, listed, table
-from study.report.drawing import MOST_DRAWN, drawn_arms
-from study.report.figures import shown_differences
+from study.report.drawing import BEST, MOST_PANELS, WORST, drawn_arms
+from study.report.figures import figures
+from study.report.files import styled
+from study.report.forest import MOST_BARS, differences_figure, shown_differences
 from study.report.html import inlined, render
 from study.report.markdown import markdown
 from study.report.page import page
@@ -184,9 +187,19 @@ def many_arms(simulate, count):
     return replace(small, arms=arms, trials=copied(small.trials), rows=copied(small.rows))
 
 
-def test_the_page_of_hundreds_of_arms_stays_readable(simulate):
+@pytest.fixture(scope="module")
+def hundreds(simulate):
+    """A study of 302 moving arms with long names, and what it shows."""
     results = many_arms(simulate, 300)
-    comparison = compare(results)
+    long = results.arms["label"].where(
+        ~results.arms["arm"].str.startswith("arm"), results.arms["label"] + " of a long name"
+    )
+    results = replace(results, arms=results.arms.assign(label=long))
+    return results, compare(results)
+
+
+def test_the_page_of_hundreds_of_arms_stays_readable(hundreds):
+    results, comparison = hundreds
     shown = page(results, comparison, [])
     assert (
         max(len(block.rows) for part in shown.sections for block in part.blocks if isinstance(block, Table))
@@ -194,8 +207,8 @@ def test_the_page_of_hundreds_of_arms_stays_readable(simulate):
     )
     assert "more rows are in tables/comparison.csv" in render(shown, {})
     assert len(note(comparison)) < 8000
-    assert len(drawn_arms(results)) == MOST_DRAWN
-    assert len(shown_differences(comparison)) < 50
+    assert len(drawn_arms(results)) == BEST + WORST
+    assert len(shown_differences(comparison)) == MOST_BARS
 
 
 def test_the_note_in_mlflow_has_the_summary_and_the_table(simulated):
@@ -379,3 +392,102 @@ def test_the_notebook_is_what_its_script_writes_and_was_executed_without_a_trace
             assert cell["execution_count"]
             assert all(output["output_type"] != "error" for output in cell["outputs"])
     assert not re.search(r"/(work|tmp|home|root|Users)/", json.dumps(notebook))
+
+
+def texts_of(figure):
+    """The boxes of everything written in a figure's panels and legends, as drawn."""
+    figure.draw_without_rendering()
+    told = [text for axis in figure.axes if axis.get_visible() for text in axis.texts]
+    told += [text for legend in figure.legends for text in legend.get_texts()]
+    return [text.get_window_extent() for text in told if text.get_text() and text.get_visible()]
+
+
+def test_figures_of_hundreds_of_arms_show_a_chosen_few_by_name_and_say_so(hundreds):
+    results, comparison = hundreds
+    with styled():
+        drawn = figures(results, comparison)
+        for name in ("joint_loss", "task_plane"):
+            boxes = texts_of(drawn[name])
+            assert min(box.x0 for box in boxes) >= 0
+            assert max(box.x1 for box in boxes) <= drawn[name].bbox.x1
+            assert max(box.y1 for box in boxes) <= drawn[name].bbox.y1
+    shown = render(page(results, comparison, list(drawn)), dict.fromkeys(drawn, "<svg></svg>"))
+    moving = 300 + 2
+    assert f"Of {moving} arms with moving weights the {BEST} best and the {WORST} worst on validation" in shown
+    left = len(comparison.differences) - MOST_BARS
+    assert f"{left} others, between them, are in tables/differences.csv" in shown
+    assert len(drawn_arms(results, MOST_PANELS)) == BEST + WORST
+
+
+def test_arms_between_the_drawn_ones_leave_a_gap_that_says_how_many(simulate):
+    results = many_arms(simulate, 100)
+    comparison = compare(results)
+    with styled():
+        axis = differences_figure(results, comparison).axes[0]
+    told = [text.get_text() for text in axis.texts if "between" in text.get_text()]
+    assert sum(int(text.split()[0]) for text in told) == len(comparison.differences) - MOST_BARS
+
+
+def test_a_study_without_a_result_says_what_to_do_about_it(simulated, kept, tmp_path, capsys):
+    rows = simulated.rows[simulated.rows["kind"] == "epoch"]
+    waiting = replace(simulated, rows=rows, trials=simulated.trials.assign(status="pending"))
+    failed = replace(waiting, trials=simulated.trials.assign(status="failed", error="ValueError: no room"))
+    for name, results in (("waiting-00000001", waiting), ("failed-00000002", failed)):
+        kept(results, tmp_path, name)
+    assert "; to go on: study resume waiting-00000001\n" in call(capsys, "show", "waiting", "--home", tmp_path)[2]
+    told = call(capsys, "report", "failed", "--home", tmp_path)[2]
+    assert "static-0-1-seed0 failed (ValueError: no room); when that is mended: study resume failed-00000002" in told
+    assert told.count("\n") == 1
+
+
+def test_a_control_without_a_finite_loss_is_said_instead_of_that_there_is_nothing_to_compare(simulated):
+    rows = simulated.rows.copy()
+    rows.loc[(rows["kind"] == "final") & (rows["arm"] == simulated.control), "test/joint_nll"] = np.nan
+    first = summary_lines(compare(replace(simulated, rows=rows)))[0]
+    assert first.startswith(
+        "Nothing can be compared with static 0.5/0.5: no seed has a finite joint test NLL both of it"
+    )
+    assert first.endswith("softmax, uncertainty or gradnorm.")
+
+
+LONG = "a" * 400
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", LONG),
+        ("show", "weighting", "--metric", LONG),
+        ("compare", LONG, "weighting"),
+        ("compare", LONG),
+        ("verify", "weighting", "--trial", LONG),
+        ("report", "weighting", "--format", LONG),
+        ("export", "model", "weighting", "--trial", LONG),
+        ("predict", LONG, "clip.wav"),
+        ("reproduce", LONG),
+        ("plan", "weighting", "--set", f"control={LONG}"),
+        ("plan", "weighting", "--set", f"{LONG}=3"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_name_of_hundreds_of_characters_is_cut_in_one_line(one_epoch, capsys, arguments):
+    homeless = arguments[0] in ("plan", "reproduce")
+    code, out, err = call(capsys, *arguments, *(() if homeless else ("--home", one_epoch)))
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert LONG[:200] not in err
+    assert "(400 characters)" in err
+
+
+@pytest.fixture(scope="module")
+def one_epoch(simulate, kept, tmp_path_factory):
+    """A home with a small study."""
+    home = tmp_path_factory.mktemp("long")
+    kept(simulate(num_epochs=1, num_seeds=1), home)
+    return home
+
+
+def test_of_thousands_of_names_a_line_tells_some_and_how_many_there_are():
+    told = unknown("trial", "softmax-seed2099x", [f"softmax-seed{number}" for number in range(100, 2100)])
+    assert told.endswith(f" and {2000 - MOST_KNOWN} more); did you mean 'softmax-seed2099'?")
+    assert len(told) < 2000

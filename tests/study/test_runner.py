@@ -3,7 +3,7 @@ import pytest
 from study.definition import Resources
 from study.errors import StudyError
 from study.nodes import Machine
-from study.runner import Idle, _reason_of, available_cpus, ray_started, settled
+from study.runner import Idle, _reason_of, settled
 
 
 def test_what_an_observer_said_is_told_and_not_the_traceback_that_tune_makes_of_it():
@@ -17,40 +17,6 @@ def test_what_an_observer_said_is_told_and_not_the_traceback_that_tune_makes_of_
         stopped()
     assert str(_reason_of(caught.value)) == "rows cannot be written: No space left on device"
     assert str(_reason_of(RuntimeError("no\nidea"))) == "Ray Tune stopped: no idea"
-
-
-def test_this_process_may_use_at_least_one_cpu():
-    assert available_cpus() >= 1
-
-
-def test_ray_is_started_here_even_where_another_cluster_runs(tmp_path, monkeypatch):
-    import ray
-
-    asked = {}
-    monkeypatch.setattr(ray, "init", lambda **settings: asked.update(settings))
-    monkeypatch.setattr("study.runner.machines", lambda: [Machine(2)])
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr("study.runner._token_exists", lambda: False)
-    with ray_started(None, tmp_path / "log") as machines:
-        assert machines == [Machine(2)]
-    assert asked["address"] == "local"
-    assert asked["num_cpus"] == available_cpus()
-    with ray_started("10.0.0.1:6379", tmp_path / "log"):
-        pass
-    assert asked["address"] == "10.0.0.1:6379"
-
-
-def test_a_cluster_that_is_not_there_is_one_clear_line(tmp_path, monkeypatch):
-    import ray
-
-    def refuse(**settings):
-        raise ConnectionError("nobody\nanswers")
-
-    monkeypatch.setattr(ray, "init", refuse)
-    monkeypatch.setattr("study.runner._token_exists", lambda: False)
-    message = r"the Ray cluster at 10\.0\.0\.1:6379 cannot be joined: nobody answers; is it up, and is this user's"
-    with pytest.raises(StudyError, match=message), ray_started("10.0.0.1:6379", tmp_path / "log"):
-        pass
 
 
 def test_nothing_that_runs_is_noticed_once(monkeypatch):

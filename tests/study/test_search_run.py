@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from study import job, tuning
+from study import job, records, tuning
 from study.definition import load
 from study.plan import make_plan
 from study.progress import Display
@@ -21,28 +21,39 @@ from trainables.session import Session
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
+SHORT = {  # scheduler -> how often seeds of configurations are trained, and what makes that few
+    "none": (6, ["search.budget.trials=3", "search.parallel=1", "arms=[{strategy: equal}, {strategy: gradnorm}]"]),
+    "pbt": (
+        6,
+        [
+            "search.scheduler=pbt",
+            "search.searcher=random",
+            "search.budget.trials=2",
+            "search.options={population: 2, quantile: 0.5}",
+            "training.epochs=3",
+            "arms=[{strategy: equal}]",
+        ],
+    ),
+}
 TINY = [
     "corpus.options={num_speakers: 12, utterances_per_speaker: 8}",
     "network.modalities=[video]",
     "training.epochs=2",
-    "search.budget.trials=3",
     "search.seeds=1",
-    "search.parallel=1",
     "seeds=1",
-    "arms=[{strategy: equal}, {strategy: gradnorm}]",
 ]
 
 
 class Home:
     """A study home and the command line that uses it."""
 
-    def __init__(self, folder, cache):
-        self.folder = folder
+    def __init__(self, folder, cache, settings):
+        self.folder, self.settings = folder, settings
         self.environment = {**os.environ, "STUDY_HOME": str(folder), "STUDY_CACHE": cache, "OMP_NUM_THREADS": "1"}
         self.environment["STUDY_CHECKPOINT_SECONDS"] = "0"
 
     def start(self):
-        overrides = [part for setting in TINY for part in ("--set", setting)]
+        overrides = [part for setting in self.settings for part in ("--set", setting)]
         command = [sys.executable, "-m", "study.cli", "run", "tuned_weighting", *overrides]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(command, env=self.environment, text=True, start_new_session=True, **pipes)
@@ -57,6 +68,25 @@ class Home:
         files = list(self.folder.glob("tuned_weighting-*/tuning/history.jsonl"))
         lines = [json.loads(line) for line in files[0].read_text().splitlines()] if files else []
         return told(lines)
+
+    def start_and_kill(self, after):
+        """Kill the driver once so many segments were told; return what was told."""
+        process = self.start()
+        deadline = time.monotonic() + 400
+        while len(self.told()) < after:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        return self.told()
+
+    def finish(self):
+        """Go on to the end; return what was told and what was printed."""
+        process = self.start()
+        out, err = process.communicate(timeout=450)
+        assert process.returncode == 0, err
+        return self.told(), out
 
     def trained(self):
         """Trial -> the epochs that were trained, one by one."""
@@ -75,9 +105,9 @@ def told(lines):
     }
 
 
-def undisturbed(tmp_path, cache):
+def undisturbed(tmp_path, cache, settings):
     """Run the same search here, one segment after the other, without Ray and without a kill."""
-    definition = load("tuned_weighting", TINY)
+    definition = load("tuned_weighting", settings)
     corpus = corpora.create(definition.corpus.name, **definition.corpus.options)
     os.environ["STUDY_CACHE"] = cache
     store = job.prepare_store(definition, corpus, Display(None))
@@ -99,24 +129,14 @@ def test_a_search_whose_driver_is_killed_ends_with_the_same_configurations_and_r
     cache = str(tmp_path_factory.getbasetemp() / "cache")
     monkeypatch.setenv("STUDY_CACHE", cache)
     torch.set_num_threads(1)
-    home = Home(tmp_path / "studies", cache)
-    process = home.start()
-    deadline = time.monotonic() + 400
-    while len(home.told()) < 2:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    before = home.told()
-    assert 2 <= len(before) < 6
+    segments, settings = SHORT["none"]
+    home = Home(tmp_path / "studies", cache, [*TINY, *settings])
+    before = home.start_and_kill(2)
+    assert 2 <= len(before) < segments
 
-    process = home.start()
-    out, err = process.communicate(timeout=450)
-    assert process.returncode == 0, err
-    after = home.told()
+    after, out = home.finish()
     assert {key: after[key] for key in before} == before
-    assert after == undisturbed(tmp_path, cache)
+    assert after == undisturbed(tmp_path, cache, home.settings)
     finished = {f"{method}-c{number:03d}-seed{seed}" for method, number, seed, _ in before}
     assert {trial: home.trained()[trial] for trial in finished} == {trial: [1, 2] for trial in finished}
 
@@ -130,6 +150,37 @@ def test_a_search_whose_driver_is_killed_ends_with_the_same_configurations_and_r
     arms = home.study.read_lock()["arms"]
     assert all(1e-4 < arm["training"]["learning_rate"] < 1e-1 for arm in arms)
     assert not any(name.startswith("test/") for name in rows_of_tuning(home.study))
+
+
+def test_a_population_whose_driver_is_killed_ends_with_the_same_members_and_results(
+    tmp_path, tmp_path_factory, monkeypatch
+):
+    cache = str(tmp_path_factory.getbasetemp() / "cache")
+    monkeypatch.setenv("STUDY_CACHE", cache)
+    torch.set_num_threads(1)
+    segments, settings = SHORT["pbt"]
+    home = Home(tmp_path / "studies", cache, [*TINY, *settings])
+    before = home.start_and_kill(3)  # in the second generation, of which one member begins from the other's checkpoint
+    assert 3 <= len(before) < segments
+    after, _ = home.finish()
+    assert after == undisturbed(tmp_path, cache, home.settings)
+    assert len(after) == segments
+    heirs = {number for _, number, _, _ in after if number >= 2}
+    assert heirs
+    changes = home.study.read_lock()["arms"][0].get("changes", [])
+    assert len(changes) == len(records.load_tuning(home.study).methods[0].stages) - 1
+    assert mlflow_tags(home.folder) == {("tuning", "FINISHED"): 2 + len(heirs), ("", "FINISHED"): 2}
+    endings = tags_of(home.folder, "ending")
+    assert endings.count("trained to the end") == 2
+    assert sum(ending.startswith("stopped by the scheduler after epoch") for ending in endings) == len(heirs)
+
+
+def tags_of(folder, name):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("tuned_weighting").experiment_id])
+    return [run.data.tags[name] for run in runs if name in run.data.tags]
 
 
 def mlflow_tags(folder):

@@ -286,7 +286,7 @@ def test_the_token_of_ray_is_for_its_owner_alone(tmp_path, monkeypatch):
 LISTENING = """
 import os, sys
 from pathlib import Path
-from study.runner import ray_started
+from study.ray_start import ray_started
 
 def addresses():
     inodes = {}

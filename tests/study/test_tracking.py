@@ -419,6 +419,27 @@ def test_the_pages_refuse_a_home_without_studies_and_a_taken_port(tmp_path, home
             tracking.serve(home, port)
 
 
+def test_the_pages_of_every_experiment_are_told_as_addresses_that_open_at_its_runs(
+    home, uri, folder, monkeypatch, capsys
+):
+    sync(folder, uri, "FINISHED", "", {})
+    client = mlflow_writer.connect(uri)
+    (experiment,) = [each for each in client.search_experiments() if each.name == LOCK["definition"]["name"]]
+    client.delete_experiment_tag(experiment.experiment_id, mlflow_writer.KIND_TAG)  # as an older version has left it
+    client.delete_experiment(experiment.experiment_id)  # and somebody has deleted it in MLflow's pages
+    sync(folder, uri, "FINISHED", "", {})
+    assert client.get_experiment(experiment.experiment_id).lifecycle_stage == "active"
+    started = []
+    monkeypatch.setattr(tracking.os, "execv", lambda *arguments: started.append(arguments))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    tracking.serve(home, port)
+    assert len(started) == 1
+    page = f"http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+    assert f"{experiment.name}: {page}" in capsys.readouterr().err.splitlines()
+
+
 def test_a_trial_of_a_fold_is_named_by_it_and_can_be_filtered_by_it(uri, folder):
     trial = {"trial": "softmax-seed0-fold3", "arm": "softmax", "seed": 0, "fold": 3}
     folder.write_text(folder.lock, json.dumps({**LOCK, "trials": [trial]}))
@@ -427,3 +448,29 @@ def test_a_trial_of_a_fold_is_named_by_it_and_can_be_filtered_by_it(uri, folder)
     run = runs_of(uri, folder)[1]["softmax-seed0-fold3"]
     assert run.info.run_name == "softmax · seed 0 · fold 3"
     assert run.data.params["fold"] == run.data.tags["fold"] == "3"
+
+
+def test_a_database_that_a_kill_left_half_made_is_made_anew(tmp_path, monkeypatch):
+    import mlflow
+
+    from study.mlflow_writer import connect
+
+    class Killed(BaseException):
+        pass
+
+    def die(client, **options):
+        raise Killed
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "search_experiments", die)
+        with pytest.raises(Killed):
+            connect(uri)
+    assert not (tmp_path / "mlflow.db").exists()
+    (tmp_path / ".mlflow.db.half-1").write_bytes(b"torn")
+    client = connect(uri)
+    assert (tmp_path / "mlflow.db").exists()
+    assert not list(tmp_path.glob(".mlflow.db.half*"))
+    experiment = client.create_experiment("mine")
+    assert [each.name for each in connect(uri).search_experiments()] == ["mine", "Default"]
+    client.delete_experiment(experiment)

@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter, sosfilt
 
 from trainables.inputs import SAMPLE_RATE, SAMPLES_PER_FRAME
 
@@ -123,6 +122,8 @@ def _articulate(
     source: NDArray[np.float64], edges: NDArray[np.int64], formants: float, draws: np.random.Generator
 ) -> NDArray[np.float64]:
     """Send each syllable through the resonators of a vowel of its own; loudness rises and falls with the syllable."""
+    from scipy.signal import sosfilt  # here: it takes most of a second to import
+
     sound = np.zeros_like(source)
     for start, end in pairwise(edges):
         vowel = VOWELS_HZ[draws.integers(len(VOWELS_HZ))] * formants * np.exp(draws.normal(0, 0.03, 3))
@@ -142,6 +143,8 @@ def _resonators(formants_hz: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _tilt(sound: NDArray[np.float64], brightness: float) -> NDArray[np.float64]:
     """Brighten or dull the spectrum by a first difference or a leaky average."""
+    from scipy.signal import lfilter
+
     amount = 0.7 * np.tanh(0.6 * brightness)
     filtered = lfilter([1, -amount], [1], sound) if amount > 0 else lfilter([1 + amount], [1, amount], sound)
     return np.asarray(filtered / (np.sqrt(np.mean(filtered**2)) + 1e-9))

@@ -248,7 +248,7 @@ def test_a_metric_that_no_trial_reports_and_missing_rows_are_told(methods, plant
         (None, {"searcher": "grid", "trials": 1}, "at least 2 points, but the budget has 1 trials"),
         (None, {"scheduler": "asha", "options": {"grace": 6}}, "grace is 6, but a training has 6 epochs"),
         (None, {"scheduler": "pbt", "options": {"interval": 9}}, "interval is 9, but a training has 6 epochs"),
-        (None, {"scheduler": "pbt", "options": {"population": 17}}, "population is 17, but the budget funds 16"),
+        (None, {"scheduler": "pbt", "options": {"population": 17}}, "population is 17, but search.budget funds 16"),
         (None, {"scheduler": "pbt", "trials": 1}, "a population of at least 2, and the budget funds 1"),
         (None, {"scheduler": "pb2", "budget": {"hours": 1}}, "population is missing"),
     ],
@@ -259,3 +259,94 @@ def test_what_cannot_be_searched_is_refused_before_anything_starts(methods, sear
             [Method("m", Space({"x": Choice((1, 2))}))] if methods is None else methods, settings(**search), EPOCHS
         )
     assert "\n" not in str(refusal.value)
+
+
+# trying again ------------------------------------------------------------------------------------------------------
+
+
+def unlucky(segment):
+    """Some configurations fail as long as it is the first attempt."""
+    return "disk full" if segment.attempt == 0 and segment.configuration.number in (0, 3, 4) else None
+
+
+@pytest.mark.parametrize(("searcher", "scheduler"), COMPANIES)
+def test_what_failed_is_tried_again_and_what_was_suggested_before_stays(searcher, scheduler, methods, play, events):
+    search = settings(searcher, scheduler)
+    whole = Campaign(methods[:1], search, EPOCHS)
+    play(whole, machines=1, fails=unlucky, most=None if scheduler in ("none", "hyperband") else 24)
+    before = whole.history()
+    failed = [block.number for block in whole.blocks("tuned") if block.state == "failed"]
+    spent = whole.ledger()["tuned"]["trials"]
+    assert whole.retry() >= 1
+    handed = play(whole, machines=1)
+    assert {segment.configuration.number for segment in handed if segment.attempt} <= {*failed}
+    assert whole.history()[: len(before)] == before
+    assert whole.done
+    assert not [block for block in whole.blocks("tuned") if block.state == "failed" and scheduler not in ("pbt", "pb2")]
+    assert whole.ledger()["tuned"]["trials"] <= max(spent, 16)
+    assert any(block.state == "full" for block in whole.blocks("tuned"))
+    assert whole.retry() == 0 or scheduler in ("pbt", "pb2")
+
+    lines = json.loads(json.dumps(whole.history()))
+    luck = random.Random(f"{searcher}{scheduler}")
+    for _ in range(2):
+        kept = lines[: luck.randrange(len(before) + 1, len(lines) + 1)]
+        again = Campaign.replay(methods[:1], search, EPOCHS, kept)
+        play(again, machines=luck.randrange(1, 9), order=luck)
+        assert events(again) == events(whole)
+        assert again.chosen() == whole.chosen()
+
+
+def test_only_the_seed_that_failed_is_trained_again_and_it_costs_nothing_of_the_budget(methods, play):
+    campaign = Campaign(methods[:1], settings(trials=6), EPOCHS)
+    play(campaign, machines=1, fails=broken)
+    spent = campaign.ledger()["tuned"]
+    assert campaign.retry() == 1
+    handed = play(campaign)
+    assert [(segment.trial, segment.attempt) for segment in handed] == [("tuned-c004-seed1001", 1)]
+    assert campaign.blocks("tuned")[4].state == "full"
+    assert campaign.ledger()["tuned"] == spent | {"seconds": spent["seconds"] + EPOCHS}
+    assert campaign.retry() == 0
+
+
+def test_a_seed_whose_numbers_were_none_is_trained_again(methods, play, planted):
+    def rows(segment):
+        bad = segment.seed == 1001 and segment.attempt == 0 and segment.configuration.number == 1
+        return [row | ({"valid/joint_nll": math.nan} if bad else {}) for row in planted(segment)]
+
+    campaign = Campaign(methods[:1], settings(trials=3), EPOCHS)
+    play(campaign, rows)
+    assert campaign.blocks("tuned")[1].failure == "valid/joint_nll is not finite"
+    campaign.retry()
+    assert [segment.seed for segment in play(campaign, rows)] == [1001]
+    block = campaign.blocks("tuned")[1]
+    assert (block.state, block.failure) == ("full", None)
+    assert {len(curve["valid/joint_nll"]) for curve in block.curves.values()} == {EPOCHS}
+
+
+def test_a_member_that_a_copy_has_replaced_is_not_tried_again(methods, play):
+    search = settings("random", "pbt", budget={"trials": 8}, options={"population": 4})
+    campaign = Campaign(methods[:1], search, EPOCHS)
+    play(campaign, fails=lambda segment: "out of luck" if segment.configuration.number == 2 else None)
+    assert campaign.blocks("tuned")[2].state == "failed"
+    assert campaign.retry() == 0
+
+
+def test_a_search_of_which_everything_failed_can_be_tried_again(methods, play):
+    for scheduler in ("none", "asha", "hyperband", "median", "pbt"):
+        campaign = Campaign(methods[:1], settings("random", scheduler, trials=9), EPOCHS)
+        play(campaign, fails=lambda _: "no disk")
+        assert campaign.chosen() == {}
+        assert campaign.retry() > 1
+        play(campaign)
+        assert campaign.blocks("tuned")[campaign.chosen()["tuned"].number].state == "full"
+
+
+def test_a_block_that_was_paused_and_never_went_on_is_stopped_in_the_end(methods, play):
+    for scheduler in ("asha", "hyperband"):
+        campaign = Campaign(methods[:1], settings("random", scheduler, trials=9), EPOCHS)
+        play(campaign, machines=1, most=6)
+        blocks = campaign.blocks("tuned")
+        assert "waiting" in {campaign.state(block) for block in blocks}
+        play(campaign)
+        assert {campaign.state(block) for block in campaign.blocks("tuned")} == {"full", "stopped"}

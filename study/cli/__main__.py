@@ -1,0 +1,5 @@
+"""What `python -m study.cli` runs."""
+
+from study.cli.entry import main
+
+main()
