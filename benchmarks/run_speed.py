@@ -166,14 +166,14 @@ def run_bare(trials: Sequence[Any], results: int, folder: Path, store: Any) -> f
 
 def measured(run: Any, arguments: argparse.Namespace) -> None:  # noqa: ANN401
     """Print what one candidate took."""
-    from study import definition, job
+    from study import corpus_job, definition
     from study.progress import make_display
     from trainables import corpora
 
     trials, chosen = specifications(arguments.trials), definition.load("weighting")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["STUDY_CACHE"] = f"{folder}/cache"
-        store = job.prepare_store(chosen, corpora.create(chosen.corpus.name), make_display(quiet=True))
+        store = corpus_job.prepare_store(chosen, corpora.create(chosen.corpus.name), make_display(quiet=True))
         began, before = time.perf_counter(), time.process_time()
         half = run(trials, arguments.results, Path(folder), store)
         found = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - before}

@@ -24,7 +24,7 @@ TARGET_SECONDS = 360.0
 def bare_loop(overrides: list[str], cache: str) -> None:
     """Train every trial of the definition with a pool of processes and nothing else."""
     os.environ["STUDY_CACHE"] = cache
-    from study import definition, job
+    from study import corpus_job, definition
     from study.plan import make_plan
     from study.progress import make_display
     from study.ray_start import available_cpus
@@ -32,7 +32,7 @@ def bare_loop(overrides: list[str], cache: str) -> None:
 
     chosen = definition.load("weighting", overrides)
     corpus = corpora.create(chosen.corpus.name, **chosen.corpus.options)
-    store = job.prepare_store(chosen, corpus, make_display(quiet=True))
+    store = corpus_job.prepare_store(chosen, corpus, make_display(quiet=True))
     trials = make_plan(chosen, corpus).trials(str(store.path))
     with multiprocessing.get_context("spawn").Pool(available_cpus()) as pool:
         rows = pool.map(train, [trial.as_dict() for trial in trials], chunksize=1)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from study import driver, records
+from study.arms import Arm
 from study.observing import Observer
-from study.plan import Arm
 from study.progress import Board, Display
 from study.records import StudyFolder
 from study.search.campaign import is_line

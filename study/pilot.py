@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from study.arms import Arm
 from study.methods import corners
 from study.nodes import Machine, concurrency
-from study.plan import Arm, Plan, configured_arm
+from study.plan import Plan, configured_arm
 from study.progress import duration
 from study.ray_start import available_cpus
 from study.search.budget import HOUR_S

@@ -1,66 +1,28 @@
 """From a definition to arms, seeds and trials: what would run, checked before anything runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 from pydantic import ValidationError
 
-from strategies import Strategy, StrategyError
 from strategies.errors import UserError, unknown
 from study import definition as definitions
 from study import methods, waves
 from study.analysis.delta import SINGLE_TASK
-from study.analysis.effects import detectable
-from study.analysis.statistics import ALPHA, seeds_needed, smallest_p
-from study.definition import GRID_FAMILY, Definition, GridArms
+from study.arms import Arm, compared_arms, control_arm, distinct, modalities_of, own_network, single_arm, tuned_arms
+from study.definition import Definition
 from study.errors import DefinitionError
 from study.search.campaign import Campaign, Method, Stage
 from study.search.settings import Search
 from trainables import networks
-from trainables.corpora import Corpus, Split, check_protocol, is_replication, split_for_tasks
+from trainables.corpora import Corpus, Split, check_protocol, split_for_tasks
 from trainables.corpora.base import check_texts
 from trainables.corpora.folds import chosen_folds, count_folds, fold_splits
-from trainables.session import TrialSpecification, build_network, build_strategy
+from trainables.session import TrialSpecification, build_network
 from trainables.tasks import Task, metric_names
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One thing compared.
-
-    Attributes:
-        arm: unique name, also in file names.
-        label: what a person reads.
-        strategy: name of the strategy.
-        options: of the strategy.
-        family: the method it counts as; all points of the static grid are one method.
-        static_weights: its weights if they never change, else None.
-        may_be_clock: whether its strategy says that its weights may follow the number of steps; the diagnosis of a
-            study then measures how well that fits.
-        network: settings of its own network, modalities decided; None for that of the study.
-        training: settings of training that are its own.
-        changes: values that hold later in training, see ``TrialSpecification.changes``.
-        role: what it is there for, see ``study.analysis.results.Results``; empty for an arm compared for its own sake.
-        of: the arm it is made of, or the task it trains alone.
-        loss_scales: task -> factor of its loss in training.
-    """
-
-    arm: str
-    label: str
-    strategy: str
-    options: dict[str, Any]
-    family: str
-    static_weights: tuple[float, ...] | None
-    may_be_clock: bool = False
-    network: dict[str, Any] | None = None
-    training: dict[str, Any] = field(default_factory=dict)
-    changes: tuple[dict[str, Any], ...] = ()
-    role: str = ""
-    of: str = ""
-    loss_scales: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -192,11 +154,14 @@ def make_plan(
     check_protocol(definition.split.protocol, definition.split.options)
     folds = _numbered_folds(definition.split)
     tasks = _tasks(definition, corpus)
-    arms = _arms(definition, tasks, corpus) if definition.search is None else _tuned(definition, tasks, corpus, chosen)
-    modalities = _modalities(definition.network, corpus, "network")
-    control = _control(definition.control, arms)
+    if definition.search is None:
+        arms = compared_arms(definition, tasks, corpus)
+    else:
+        arms = tuned_arms(definition, tasks, corpus, chosen)
+    modalities = modalities_of(definition.network, corpus, "network")
+    control = control_arm(definition.control, arms)
     judging = waves.control_arms(definition.controls, tasks, arms, control)
-    plan = Plan(definition, _distinct([*arms, *judging]), tasks, modalities, control, folds)
+    plan = Plan(definition, distinct([*arms, *judging]), tasks, modalities, control, folds)
     _rehearse(plan)
     return plan if definition.search is None else replace(plan, methods=_rehearsed(plan, corpus))
 
@@ -228,74 +193,6 @@ def _task(name: str, corpus: Corpus) -> Task:
     return Task(name, tuple(several), "multilabel", tuple(several.values()))
 
 
-def _modalities(network: definitions.Network, corpus: Corpus, where: str) -> tuple[str, ...]:
-    possible = networks.modalities(network.name)
-    has = ", ".join(corpus.modalities)
-    for modality in networks.load(network.name).needs:
-        if modality not in corpus.modalities:
-            needs = f"network '{network.name}' needs {modality}"
-            raise DefinitionError(f"{needs}, but corpus '{corpus.name}' has none (it has: {has})")
-    if network.modalities is None:
-        return tuple(modality for modality in possible if modality in corpus.modalities)
-    for modality in network.modalities:
-        if modality not in possible:
-            raise DefinitionError(
-                f"{where}.modalities: {unknown(f'modality of network {network.name}', modality, possible)}"
-            )
-        if modality not in corpus.modalities:
-            raise DefinitionError(f"{where}.modalities: corpus '{corpus.name}' has no {modality} (it has: {has})")
-    return network.modalities
-
-
-def _arm_network(definition: Definition, entry: definitions.Arm, corpus: Corpus) -> dict[str, Any] | None:
-    """Return the settings of an arm's own network; None if it has none.
-
-    Raises:
-        DefinitionError: it reads what the corpus or the network has not, or wants to be fed otherwise than the study's.
-    """
-    own, base = entry.network, definition.network
-    if own is None:
-        return None
-    inherited = base if own.name in (None, base.name) else definitions.Network(name=str(own.name), preset=base.preset)
-    changes = {name: value for name, value in own.model_dump().items() if value is not None}
-    chosen = inherited.model_copy(update=changes | {"options": inherited.options | own.options})
-    where = f"arms: {entry.name or entry.strategy}: network"
-    modalities = _modalities(chosen, corpus, where)
-    wanted, fed = (networks.input_settings(each.name, each.preset, each.options) for each in (chosen, base))
-    if wanted != fed:
-        raise DefinitionError(f"{where} wants its input as {wanted}, but that of the study as {fed}: these must agree")
-    return chosen.model_dump(mode="json") | {"modalities": list(modalities)}
-
-
-def _arms(definition: Definition, tasks: Sequence[Task], corpus: Corpus) -> tuple[Arm, ...]:
-    arms: list[Arm] = []
-    for entry in definition.arms:
-        if isinstance(entry, GridArms):
-            arms += _grid_arms(entry, len(tasks))
-        else:
-            arms.append(_single_arm(entry, tasks, _arm_network(definition, entry, corpus)))
-    seen = {arm.arm for arm in _distinct(arms)}
-    if definition.control == "equal" and not any(map(_is_equal, arms)) and "equal" not in seen:
-        arms.append(_single_arm(definitions.Arm(strategy="equal"), tasks))  # with three tasks no grid of tenths has it
-    return tuple(arms)
-
-
-def _tuned(
-    definition: Definition, tasks: Sequence[Task], corpus: Corpus, chosen: Mapping[str, Sequence[Stage]]
-) -> tuple[Arm, ...]:
-    """Return one arm for each method, with what a search has chosen for it."""
-    arms = []
-    for name, entry in methods.entries(definition, len(tasks)).items():
-        stages = chosen.get(name, ())
-        first = methods.configured(entry, stages[0].values) if stages else entry
-        changes = tuple(methods.change(stage.values, stage.first) for stage in stages[1:])
-        arm = replace(_single_arm(first, tasks, _arm_network(definition, first, corpus)), family=name, changes=changes)
-        if name == methods.STATIC_GRID:
-            arm = replace(arm, label=f"static grid {'/'.join(map(str, arm.options['weights']))}")
-        arms.append(arm)
-    return tuple(arms)
-
-
 def configured_arm(plan: Plan, corpus: Corpus, method: str, values: Mapping[str, Any]) -> Arm:
     """Return a method with values of its hyperparameters.
 
@@ -305,7 +202,7 @@ def configured_arm(plan: Plan, corpus: Corpus, method: str, values: Mapping[str,
     entry = methods.entries(plan.definition, len(plan.tasks))[method]
     try:
         arm = methods.configured(entry, values)
-        return _single_arm(arm, plan.tasks, _arm_network(plan.definition, arm, corpus))
+        return single_arm(arm, plan.tasks, own_network(plan.definition, arm, corpus))
     except ValidationError as mistakes:
         first = mistakes.errors(include_url=False)[0]
         reason = str(first["msg"]).removeprefix("Value error, ")
@@ -374,214 +271,9 @@ def _refuse_other_shapes(definition: Definition, method: Method, shapes: Sequenc
         )
 
 
-def _distinct(arms: Sequence[Arm]) -> tuple[Arm, ...]:
-    seen: set[str] = set()
-    for arm in arms:
-        if arm.arm in seen:
-            raise DefinitionError(f"arms: '{arm.arm}' is there twice: give one of them a name of its own (name: ...)")
-        seen.add(arm.arm)
-    return tuple(arms)
-
-
-def _is_equal(arm: Arm) -> bool:
-    return arm.static_weights is not None and len(set(arm.static_weights)) == 1
-
-
-def _grid_arms(entry: GridArms, num_tasks: int) -> list[Arm]:
-    return [
-        Arm(
-            arm="-".join(["static", *point]),
-            label=f"static {'/'.join(point)}",
-            strategy="static",
-            options={"weights": list(point)},
-            family=GRID_FAMILY,
-            static_weights=tuple(map(float, point)),
-        )
-        for point in methods.grid_points(entry, num_tasks)
-    ]
-
-
-def _single_arm(entry: definitions.Arm, tasks: Sequence[Task], network: dict[str, Any] | None = None) -> Arm:
-    name = entry.name or entry.strategy
-    try:
-        strategy = build_strategy({"name": entry.strategy, "options": entry.options}, tasks, seed=0)
-    except StrategyError as refusal:
-        raise DefinitionError(f"arms: {refusal}") from None
-    fixed = _fixed_weights(strategy) if strategy.is_static else None
-    family = GRID_FAMILY if fixed and network is None and not entry.training else name
-    options, training = dict(entry.options), dict(entry.training)
-    return Arm(name, name, entry.strategy, options, family, fixed, strategy.may_be_clock, network, training)
-
-
-def _fixed_weights(strategy: Strategy) -> tuple[float, ...]:
-    """Return the weights of a static strategy, without the digits that float32 makes up."""
-    import torch
-
-    return tuple(round(weight, 6) for weight in strategy.weights(torch.ones(strategy.num_tasks)).tolist())
-
-
-def _control(wanted: str, arms: Sequence[Arm]) -> str:
-    """Return the arm called ``wanted``; ``equal`` also finds a static arm whose weights are all the same."""
-    names = [arm.arm for arm in arms]
-    if wanted in names:
-        return wanted
-    if wanted == "equal":
-        for arm in arms:
-            if _is_equal(arm):
-                return arm.arm
-    raise DefinitionError(f"control: {unknown('arm', wanted, names)}")
-
-
 def _rehearse(plan: Plan) -> None:
     """Build every network once without memory, so that what cannot be built fails here and not on a cluster."""
     own = [arm.network for arm in plan.arms if arm.network is not None]
     with networks.without_memory():
         for settings in (plan.network(), *own):
             build_network(settings, plan.tasks)
-
-
-def describe(plan: Plan) -> Mapping[str, str]:
-    """Return what would run, as lines for a person: what -> how much."""
-    definition, training = plan.definition, plan.definition.training
-    arms = [f"{family} ({len(labels)})" if len(labels) > 1 else labels[0] for family, labels in _families(plan).items()]
-    return {
-        "study": definition.study,
-        "corpus": definition.corpus.name,
-        "network": network_line(plan),
-        "split": _split_line(definition.split),
-        "tasks": ", ".join(f"{task.name} ({_size(task)})" for task in plan.tasks),
-        "arms": f"{len(plan.arms)}: {', '.join(arms)}",
-        "seeds": f"{len(definition.seeds)}: {', '.join(map(str, definition.seeds))}",
-        **({"folds": _folds_line(plan)} if plan.is_folded else {}),
-        **_amounts(plan, training.epochs),
-        **_controls_line(plan),
-        "smallest p": _power_line(plan),
-        **_search_lines(plan),
-        "control": plan.control,
-    }
-
-
-def _search_lines(plan: Plan) -> dict[str, str]:
-    """Return what is searched first, and how large that is."""
-    search, epochs = plan.definition.search, plan.definition.training.epochs
-    if search is None:
-        return {}
-    limits = search.budget.model_dump(exclude_none=True)
-    trials = search.budget.trials
-    told = ", ".join(f"{value:g} {name.replace('_', ' ')}" for name, value in limits.items())
-    metrics = ", ".join(f"{objective.metric} ({objective.direction})" for objective in search.objective)
-    lines = {
-        "search": f"{search.searcher}, scheduler {search.scheduler}; objective: {metrics} on validation",
-        "tuning seeds": f"{search.seeds}: {', '.join(map(str, search.seed_numbers))}",
-        "budget": f"the same for each of {len(plan.methods)} methods: {told}",
-    }
-    if trials is not None:
-        every = trials * len(plan.methods)
-        lines["tuning"] = (
-            f"{every} configurations, {every * search.seeds} trials, "
-            f"{'at most ' if len(limits) > 1 or search.scheduler != 'none' else ''}"
-            f"{every * search.seeds * epochs} epochs; then the trials above with fresh seeds"
-        )
-    elif search.budget.epochs is not None:
-        lines["tuning"] = (
-            f"{search.budget.epochs // (search.seeds * epochs)} configurations of each method trained to the end, or "
-            "more where a scheduler stops some; then the trials above with fresh seeds"
-        )
-    else:
-        lines["tuning"] = (
-            "as many configurations as the time is good for, then the trials above with fresh seeds; --pilot measures "
-            "about how many"
-        )
-    if search.start_from:
-        points = sum(len(method.points) for method in plan.methods)
-        lines["starts from"] = f"{', '.join(search.start_from)}: {points} configurations are tried first"
-    for method in plan.methods:
-        knobs = "; ".join(f"{name} {values}" for name, values in method.space.dimensions.items())
-        lines[f"tunes {method.name}"] = f"{len(method.space)}: {knobs}"
-    return lines
-
-
-def network_line(plan: Plan) -> str:
-    """Return which network is trained on what, and which arms have one of their own."""
-    study = plan.network()
-    own = [f"{arm.label} on {_difference(arm.network, study)}" for arm in plan.arms if arm.network is not None]
-    told = f"{study['name']}, preset {study['preset']}, {' + '.join(plan.modalities)}"
-    return "; ".join([told, *own])
-
-
-def _difference(network: Mapping[str, Any], study: Mapping[str, Any]) -> str:
-    """Return what of an arm's network is not that of the study."""
-    told = [str(network[name]) for name in ("name", "preset") if network[name] != study[name]]
-    told.append(" + ".join(network["modalities"]))
-    changed = [f"{name} {value}" for name, value in network["options"].items() if study["options"].get(name) != value]
-    return ", ".join([*told, *changed])
-
-
-def _folds_line(plan: Plan) -> str:
-    if plan.folds is None:
-        return "all: how many depends on the corpus; tested as one pool"
-    which = "all" if plan.definition.split.folds == "all" else ", ".join(map(str, plan.folds))
-    return f"{len(plan.folds)}: {which}; tested as one pool"
-
-
-def _amounts(plan: Plan, epochs: int) -> dict[str, str]:
-    if plan.is_folded and plan.folds is None:
-        trials = len(plan.arms) * len(plan.definition.seeds)
-        return {"trials": f"{trials} for each fold", "epochs": f"{epochs} a trial, {epochs * trials} for each fold"}
-    return {"trials": str(plan.num_trials), "epochs": f"{epochs} a trial, {epochs * plan.num_trials} in all"}
-
-
-def _controls_line(plan: Plan) -> dict[str, str]:
-    """Return how many of the trials are there to judge the others by, and which wait for others."""
-    judging = [arm for arm in plan.arms if arm.role]
-    if not judging:
-        return {}
-    each = len(plan.definition.seeds)
-    trials = f"{_count(len(judging), 'arm')} of the above, {_count(each * len(judging), 'trial')}"
-    later = [arm for arm in judging if arm.role in waves.DERIVED]
-    waiting = f"; {len(later)} of these arms are made of others' rows and run after them" if later else ""
-    return {"controls": f"{trials}{' for each fold' if plan.is_folded else ''}{waiting}"}
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def num_tests(plan: Plan) -> int:
-    """Return the number of tests against the control: one for each method, of which the static grid is one."""
-    methods = [arm for arm in plan.arms if not arm.role and arm.arm != plan.control]
-    return len({arm.family if arm.family == GRID_FAMILY else arm.arm for arm in methods})
-
-
-def _power_line(plan: Plan) -> str:
-    """Return the smallest p that the seeds can reach, and how many seeds it takes to reach .05 after Holm."""
-    seeds, tests = len(plan.definition.seeds), max(num_tests(plan), 1)
-    if seeds < 2:
-        return "none: one seed gives no interval and no test"
-    smallest, needed = smallest_p(seeds), seeds_needed(tests)
-    corrected = f", {min(1.0, tests * smallest):.4g} after Holm over {_count(tests, 'test')}" if tests > 1 else ""
-    enough = "" if tests * smallest <= ALPHA else f"; to reach {ALPHA:g} takes {needed} seeds"
-    effect = detectable(seeds, ALPHA / tests)
-    return (
-        f"{smallest:.4g} by the exact Wilcoxon test{corrected}{enough}. The paired t-test finds {effect:.2g} standard "
-        "deviations of the seeds' differences four times out of five"
-    )
-
-
-def _split_line(split: definitions.Split) -> str:
-    options = ", ".join(f"{name}={value}" for name, value in split.options.items())
-    leak = "; leaks speakers: published for comparison only" if is_replication(split.protocol) else ""
-    return f"{split.protocol}{f' ({options})' if options else ''}{leak}"
-
-
-def _size(task: Task) -> str:
-    if task.kind == "regression":
-        return "a number"
-    return f"{task.num_outputs} classes{', several at once' if task.kind == 'multilabel' else ''}"
-
-
-def _families(plan: Plan) -> dict[str, list[str]]:
-    families: dict[str, list[str]] = {}
-    for arm in plan.arms:
-        families.setdefault(arm.family, []).append(arm.label)
-    return families

@@ -21,7 +21,7 @@ from strategies.text import printable, shown
 from study.observing import Observer
 
 if TYPE_CHECKING:
-    from study.plan import Arm
+    from study.arms import Arm
     from trainables.session import Row, TrialSpecification
 
 

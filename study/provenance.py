@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from strategies.text import redacted
 from study import __version__
-from study.plan import Plan, network_line
+from study.plan import Plan
+from study.plan_text import network_line
 from trainables.corpora import Split, Store
 from trainables.session import TrialSpecification
 

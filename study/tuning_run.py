@@ -9,9 +9,10 @@ from typing import Any
 
 from study import nodes, waves
 from study.analysis.delta import SINGLE_TASK
+from study.arms import Arm
 from study.errors import StudyError
 from study.observing import Observer, Observers
-from study.plan import Arm, Plan, make_plan
+from study.plan import Plan, make_plan
 from study.progress import Board, Display
 from study.ray_start import ray_started
 from study.recorder import Recorder

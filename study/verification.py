@@ -17,10 +17,11 @@ import numpy as np
 
 from strategies.errors import suggestion
 from strategies.text import shortened
-from study import job, provenance, waves
+from study import corpus_job, provenance, waves
+from study.arms import Arm
 from study.definition import Definition, load
 from study.errors import StudyError
-from study.plan import Arm, Plan, make_plan
+from study.plan import Plan, make_plan
 from study.records import StudyFolder
 from trainables import corpora
 
@@ -172,7 +173,7 @@ def prepared(definition: Definition, lock: Mapping[str, Any], display: Display) 
     """
     corpus = corpora.create(definition.corpus.name, **definition.corpus.options)
     plan = make_plan(definition, corpus)
-    store = job.prepare_store(definition, corpus, display)
+    store = corpus_job.prepare_store(definition, corpus, display)
     recorded = str(lock["corpus"]["content_hash"])
     if recorded != store.content_hash:
         raise StudyError(

@@ -18,7 +18,7 @@ from study.errors import DefinitionError
 from study.observing import Observer
 
 if TYPE_CHECKING:
-    from study.plan import Arm
+    from study.arms import Arm
     from study.records import StudyFolder
     from trainables.session import TrialSpecification
     from trainables.tasks import Task

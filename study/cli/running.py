@@ -220,7 +220,7 @@ def plan(
 ) -> None:
     """Show what would run, without running it."""
     from study import job, screen
-    from study.plan import describe
+    from study.plan_text import describe
     from study.progress import make_display
     from study.records import StudyFolder
     from study.warm_start import with_points

@@ -3,7 +3,8 @@ import pytest
 from strategies.errors import UserError
 from study.definition import GRID_FAMILY, load
 from study.errors import DefinitionError
-from study.plan import describe, make_plan
+from study.plan import make_plan
+from study.plan_text import describe
 from trainables import corpora
 
 

@@ -4,7 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
-from study.plan import Arm
+from study.arms import Arm
 from study.progress import Board, Display, LineDisplay, LiveDisplay, make_display
 from trainables.session import TrialSpecification
 

@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from study import job, records, tuning
+from study import corpus_job, records, tuning
 from study.definition import load
 from study.plan import make_plan
 from study.progress import Display
@@ -110,7 +110,7 @@ def undisturbed(tmp_path, cache, settings):
     definition = load("tuned_weighting", settings)
     corpus = corpora.create(definition.corpus.name, **definition.corpus.options)
     os.environ["STUDY_CACHE"] = cache
-    store = job.prepare_store(definition, corpus, Display(None))
+    store = corpus_job.prepare_store(definition, corpus, Display(None))
     folder = StudyFolder(tmp_path / "undisturbed")
     folder.create()
     tuner = tuning.Tuner(make_plan(definition, corpus), corpus, folder, str(store.path))

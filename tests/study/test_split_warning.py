@@ -8,7 +8,8 @@ from study import job, provenance
 from study.analysis import compare
 from study.definition import load
 from study.errors import DefinitionError
-from study.plan import describe, make_plan
+from study.plan import make_plan
+from study.plan_text import describe
 from study.report import summary_lines
 from study.report.markdown import markdown
 from trainables import corpora

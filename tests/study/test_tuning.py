@@ -21,7 +21,8 @@ from study.methods import STATIC_GRID
 from study.observing import Observers
 from study.optuna_export import export
 from study.pilot import tuning_epochs
-from study.plan import describe, make_plan
+from study.plan import make_plan
+from study.plan_text import describe
 from study.progress import Display, LineDisplay
 from study.recorder import Recorder
 from study.records import StudyFolder

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from study import job, provenance, reproduction, verification
+from study import corpus_job, provenance, reproduction, verification
 from study.definition import load
 from study.errors import StudyError
 from study.plan import make_plan
@@ -37,7 +37,7 @@ def run(tmp_path_factory):
     """A study of one trained trial, kept as a run keeps it."""
     definition = load("weighting", TINY)
     corpus = corpora.create(definition.corpus.name, **definition.corpus.options)
-    store = job.prepare_store(definition, corpus, Display(Console(file=io.StringIO())))
+    store = corpus_job.prepare_store(definition, corpus, Display(Console(file=io.StringIO())))
     plan = make_plan(definition, corpus).with_table(store.table)
     folder = StudyFolder(tmp_path_factory.mktemp("home") / definition.study)
     folder.create()

@@ -13,7 +13,8 @@ from study.analysis.delta import delta
 from study.analysis.summary import control_arms, dynamic_arms, grid_arms, single_arms, static_arms
 from study.errors import DefinitionError, StudyError
 from study.observing import Observer
-from study.plan import describe, make_plan, num_tests
+from study.plan import make_plan
+from study.plan_text import describe, num_tests
 from study.records import StudyFolder
 from trainables import corpora
 
