@@ -61,12 +61,21 @@ def trial_times(path: Path) -> tuple[float, float]:
 
 
 def reporting(config: dict[str, Any], address: object = None, epochs: int = 100) -> None:  # noqa: ARG001
-    """Report the rows of a trial without training."""
+    """Report the rows of a trial without training, as ``trainables.trial`` does."""
     from ray import tune
 
     for epoch in range(1, epochs):
-        tune.report({"row": row("epoch", epoch)})
-    tune.report({"row": row("final", epochs)})
+        tune.report({"row": [row("epoch", epoch)]})
+    tune.report({"row": [row("final", epochs)]})
+
+
+def reporting_plainly(epochs: int) -> None:
+    """Report the same as users of Tune do."""
+    from ray import tune
+
+    for epoch in range(1, epochs):
+        tune.report(row("epoch", epoch))
+    tune.report(row("final", epochs))
 
 
 def row(kind: str, epoch: int) -> dict[str, Any]:
@@ -80,7 +89,7 @@ def sleeping(config: dict[str, Any], address: object = None) -> None:  # noqa: A
     from ray import tune
 
     time.sleep(float(os.environ["SLEEP"]))
-    tune.report({"row": row("final", 1)})
+    tune.report({"row": [row("final", 1)]})
 
 
 def specifications(count: int) -> list[Any]:
@@ -93,7 +102,7 @@ def specifications(count: int) -> list[Any]:
 
 
 def driver(arguments: argparse.Namespace) -> None:
-    """Print what the driver takes for each result, beside bare Ray Tune with the same trainable."""
+    """Print what the driver takes for each result, beside bare Ray Tune that is reported the same."""
     ours = json.loads(child("--ours", arguments))
     bare = json.loads(child("--bare", arguments))
     results = arguments.trials * arguments.results
@@ -149,14 +158,14 @@ def run_ours(trials: Sequence[Any], results: int, folder: Path, store: Any) -> f
 
 
 def run_bare(trials: Sequence[Any], results: int, folder: Path, store: Any) -> float:  # noqa: ANN401, ARG001
-    """Run the same trainable with nothing but Ray Tune."""
+    """Report the same with nothing but Ray Tune."""
     from ray import tune
 
     from study.ray_start import ray_started
 
     with ray_started(None, folder / "log"):
         tune.Tuner(
-            lambda config: reporting(config, None, results),
+            lambda config: reporting_plainly(results),  # noqa: ARG005
             param_space={"trial": tune.grid_search([each.as_dict() for each in trials])},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=os.cpu_count()),
             run_config=tune.RunConfig(name="trials", storage_path=str(folder / "ray"), verbose=0),

@@ -49,7 +49,7 @@ def trivial(config: dict[str, Any], address: object = None) -> None:  # noqa: AR
     """Report one epoch without training it."""
     training = config["trial"]["training"]
     value = loss(training["learning_rate"], training["weight_decay"])
-    tune.report({"row": {"kind": "epoch", "epoch": 1, "step": 1, "valid/joint_nll": value}})
+    tune.report({"row": [{"kind": "epoch", "epoch": 1, "step": 1, "valid/joint_nll": value}]})
 
 
 class Clock:

@@ -332,7 +332,7 @@ def _make_callback(told: _Told) -> Any:  # noqa: ANN401  (needs ray)
             elif "predictions" in result:
                 observer.trial_predicted(self.specification(trial), result["predictions"])
             elif "row" in result:
-                observer.trial_reported(self.specification(trial), result["row"])
+                observer.trial_reported(self.specification(trial), result["row"][0])
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401, ARG002
             told.trial_ended(self.specification(trial), self.failures.pop(_trial_name(trial), None))

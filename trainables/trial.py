@@ -49,7 +49,7 @@ def run_trial(config: dict[str, Any], address: Address | None = None) -> None:
                     tune.report({"predictions": session.predictions.to_bytes()})
                 for note in session.take_notes():
                     tune.report({"note": note})
-                tune.report({"row": row})
+                tune.report({"row": [row]})  # in a list: of numbers in a mapping Tune keeps statistics, for each trial
     except Exception as failure:
         if _process_is_lost(failure):
             raise

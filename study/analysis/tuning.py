@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from study.errors import StudyError
-from study.search.settings import ChoiceSettings, IntervalSettings, Search, dimension
+from study.search.settings import ChoiceSettings, IntervalSettings, Objective, Search, dimension
 from study.search.space import Space
+
+if TYPE_CHECKING:
+    from study.analysis.results import Results
 
 FEW = 20
 """Below so many configurations the importance of hyperparameters is a guess."""
@@ -100,6 +103,36 @@ class Tuning:
     search: Search
     is_done: bool
     methods: tuple[TunedMethod, ...]
+
+
+def confirmed(results: "Results", objective: Objective, method: str) -> float:
+    """Return the mean of an objective on validation over the fresh seeds of a method; NaN without any."""
+    finals = results.finals
+    if objective.column not in finals.columns:
+        return float("nan")
+    return float(finals.loc[finals["arm"] == method, objective.column].astype(float).mean())
+
+
+def first_in_tuning(results: "Results") -> tuple[str, int, int] | None:
+    """Return the method that came first in tuning, its place with fresh seeds on validation, and of how many.
+
+    None where fewer than two methods have a number in both phases.
+    """
+    if results.tuning is None:
+        return None
+    objective = results.tuning.search.objective[0]
+    known = {
+        method.method: (method.best.losses[0], fresh)
+        for method in results.tuning.methods
+        if method.best is not None
+        and method.best.losses is not None
+        and np.isfinite(fresh := confirmed(results, objective, method.method))
+    }
+    if len(known) < 2:
+        return None
+    first = min(known, key=lambda name: known[name][0])
+    sign = 1.0 if objective.direction == "minimize" else -1.0
+    return first, sorted(known, key=lambda name: sign * known[name][1]).index(first) + 1, len(known)
 
 
 def from_plain(content: object, where: str) -> Tuning:

@@ -22,6 +22,7 @@ from study.report.text import (
     seeds_cell,
     static_lines,
     times,
+    tuned_lines,
     verdict_lines,
     with_interval,
 )
@@ -64,7 +65,9 @@ def _over_folds(results: Results) -> str:
 
 def verdicts(comparison: Comparison) -> Section:
     """Say what the study shows."""
-    return section("What it shows", bullets([*verdict_lines(comparison), *static_lines(comparison)]))
+    return section(
+        "What it shows", bullets([*verdict_lines(comparison), *tuned_lines(comparison), *static_lines(comparison)])
+    )
 
 
 _ARM_METRICS = ("uar", "accuracy", "baseline_accuracy", *multilabel.SEARCHED)

@@ -7,6 +7,7 @@ from typing import Any
 from study.analysis.comparison import Comparison
 from study.analysis.front import MOST_SENTENCES
 from study.analysis.statistics import ALPHA
+from study.analysis.tuning import first_in_tuning
 from study.report.blocks import listed
 
 NOTHING = "-"
@@ -130,7 +131,7 @@ def seeds_cell(row: Mapping[Any, Any]) -> str:
 
 def summary_lines(comparison: Comparison) -> list[str]:
     """Return what the comparison shows, in sentences: the verdict, the static grid, then every note."""
-    return [*verdict_lines(comparison), *static_lines(comparison), *comparison.notes]
+    return [*verdict_lines(comparison), *tuned_lines(comparison), *static_lines(comparison), *comparison.notes]
 
 
 def verdict_lines(comparison: Comparison) -> list[str]:
@@ -158,6 +159,32 @@ def verdict_lines(comparison: Comparison) -> list[str]:
     if clear and rest:
         told.append(f"No difference from {control} beyond the noise of {seeds}: {listed(rest, ', ')}.")
     return told
+
+
+def tuned_lines(comparison: Comparison) -> list[str]:
+    """Say what the intervals of a study with a search leave out: the luck of the search."""
+    found = comparison.results.tuning
+    if found is None or not comparison.tested:
+        return []
+    count = max((len(method.configurations) for method in found.methods), default=0)
+    budget = f"{plural(count, 'configuration')}, {plural(found.search.seeds, 'tuning seed')}"
+    held = f"; {told}" if (told := held_line(comparison)) else ""
+    return [
+        f"Each method was searched once ({budget}): intervals and tests hold for the chosen configurations and "
+        f"leave out the luck of choosing them{held}. Another search.seed, or a larger search.budget and search.seeds, "
+        "shows how much of a difference that is."
+    ]
+
+
+def held_line(comparison: Comparison) -> str:
+    """Say whether the order of the methods in tuning has held, as a clause; empty where it cannot be told."""
+    found = first_in_tuning(comparison.results)
+    if found is None:
+        return ""
+    first, place, count = found
+    with_fresh = {1: "first", 2: "second", 3: "third"}.get(place, f"number {place}")
+    name = comparison.labels.get(first, first)
+    return f"{name} came first in tuning, and with fresh seeds {with_fresh} of {count} on validation"
 
 
 def _clear_line(row: Mapping[Any, Any], control: str) -> str:

@@ -9,10 +9,10 @@ import numpy as np
 
 from study.analysis.comparison import Comparison
 from study.analysis.results import Results
-from study.analysis.tuning import FEW, TunedMethod, Tuning, at_edges, best_of, best_of_interval, importances
+from study.analysis.tuning import FEW, TunedMethod, Tuning, at_edges, best_of, best_of_interval, confirmed, importances
 from study.report.blocks import Block, Paragraph, Section, bullets, figure, listed, section, table
 from study.report.drawing import COLOURS, DARK, GREY, subplots
-from study.report.text import number, percent, plural
+from study.report.text import held_line, number, percent, plural
 from study.search.settings import Objective
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def tuning(results: Results, comparison: Comparison, drawn: Sequence[str]) -> Se
         _chosen(results, found),
         figure(drawn, "tuning", "Best configuration so far against the number of configurations, method by method"),
         _importance(found),
-        bullets([*_edges(found), *_optimism(results, comparison, found), *_failures(found)]),
+        bullets([*_edges(found), *_optimism(comparison), *_failures(found)]),
         _front(found),
     )
 
@@ -78,7 +78,7 @@ def _chosen(results: Results, found: Tuning) -> list[Block]:
         [
             method.method,
             number(_shown(objective, best.losses[0])) if best.losses else "-",
-            number(_confirmed(results, objective, method.method)),
+            number(confirmed(results, objective, method.method)),
             _values(method),
             f"{best.origin}, number {best.number}",
         ]
@@ -91,14 +91,6 @@ def _chosen(results: Results, found: Tuning) -> list[Block]:
 
 def _shown(objective: Objective, loss: float) -> float:
     return loss if objective.direction == "minimize" else -loss
-
-
-def _confirmed(results: Results, objective: Objective, method: str) -> float:
-    """Return the mean of the objective on validation over the fresh seeds; NaN without any."""
-    finals = results.finals
-    if objective.column not in finals.columns:
-        return float("nan")
-    return float(finals.loc[finals["arm"] == method, objective.column].astype(float).mean())
 
 
 def _values(method: TunedMethod) -> str:
@@ -160,30 +152,10 @@ def _edges(found: Tuning) -> list[str]:
     ]
 
 
-def _optimism(results: Results, comparison: Comparison, found: Tuning) -> list[str]:
+def _optimism(comparison: Comparison) -> list[str]:
     """Say whether the order of the methods in tuning has held."""
-    objective = found.search.objective[0]
-    known = {
-        method.method: (method.best.losses[0], confirmed)
-        for method in found.methods
-        if method.best is not None
-        and method.best.losses is not None
-        and np.isfinite(confirmed := _confirmed(results, objective, method.method))
-    }
-    if len(known) < 2:
-        return []
-    first = min(known, key=lambda name: known[name][0])
-    sign = 1.0 if objective.direction == "minimize" else -1.0
-    place = sorted(known, key=lambda name: sign * known[name][1]).index(first) + 1
-    labels = comparison.labels
-    return [
-        f"{labels.get(first, first)} came first in tuning, and with fresh seeds {_ordinal(place)} of {len(known)} on "
-        f"validation."
-    ]
-
-
-def _ordinal(place: int) -> str:
-    return {1: "first", 2: "second", 3: "third"}.get(place, f"number {place}")
+    told = held_line(comparison)
+    return [f"{told}."] if told else []
 
 
 def _failures(found: Tuning) -> list[str]:

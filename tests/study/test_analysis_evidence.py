@@ -27,6 +27,7 @@ from study.analysis.tuning import Configuration, TunedMethod, Tuning
 from study.errors import StudyError
 from study.report.blocks import Paragraph
 from study.report.evidence import budgets
+from study.report.text import summary_lines, tuned_lines
 from study.report.writing import tables
 from study.search.settings import Objective, Search
 from study.search.space import Space
@@ -377,6 +378,17 @@ def test_the_report_shows_equal_tuning_and_says_who_is_ahead_and_which_draws_are
     part = budgets(study, compare(study))
     assert any(isinstance(block, Paragraph) and block.is_warning for block in part.blocks)
     assert tables(study, compare(study))["equal_tuning"]["draws"].tolist() == ["all", "all"]
+
+
+def test_the_luck_of_the_search_is_told_with_what_became_of_its_winner(simulated):
+    assert tuned_lines(compare(simulated)) == []
+    study = searched(simulated, ["random"])
+    fresh = seed_values(study, "valid/joint_nll").mean()
+    place = "first" if fresh["uncertainty"] < fresh["gradnorm"] else "second"
+    (line,) = tuned_lines(compare(study))
+    assert line.startswith("Each method was searched once (5 configurations, 2 tuning seeds): intervals and tests hold")
+    assert f"; uncertainty came first in tuning, and with fresh seeds {place} of 2 on validation. Another" in line
+    assert line in summary_lines(compare(study))
 
 
 # what is said ---------------------------------------------------------------------------------------------------------
