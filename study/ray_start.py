@@ -82,6 +82,11 @@ class _Early(threading.Thread):
             self._ended.set()
         self._over.wait()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is up, or has failed."""
+        return self._ended.is_set()
+
     def wait(self) -> None:
         """Return once Ray is up.
 
@@ -116,16 +121,24 @@ def begin(trials: int) -> None:
         _early.start()
 
 
-def abandon() -> None:
-    """End what ``begin`` has begun and nobody has taken."""
+def abandon(*, at_once: bool = False) -> bool:
+    """End what ``begin`` has begun and nobody has taken; return whether that could be done.
+
+    Args:
+        at_once: do not wait for a Ray that is still starting. It ends with this process then, which has to leave by
+            ``os._exit``: an import that Ctrl-C has interrupted may hold a lock that the other thread waits for.
+    """
     if (early := _take()) is None:
-        return
+        return True
+    if at_once and not early.has_ended:
+        return False
     with suppress(Exception):  # it did not start: nothing to end, and nobody who wants to know
         early.wait()
         import ray
 
         ray.shutdown()
     early.end()
+    return True
 
 
 def _take() -> _Early | None:
@@ -146,10 +159,12 @@ def ray_started(address: str | None, log: Path) -> Iterator[list[Machine]]:
         StudyError: Ray cannot be reached or started.
     """
     _prepare(address)
-    early = None if address else _take()
+    early = None if address else _early
     try:
         with interrupt.kept():
             early.wait() if early else _init_here() if address is None else _join(address)
+        if early:
+            _take()
     except (ConnectionError, RuntimeError, ValueError, OSError) as failure:
         reason = " ".join(str(failure).split())[:300]
         if address is None:

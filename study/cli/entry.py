@@ -3,7 +3,8 @@
 import errno
 import os
 import sys
-from typing import NoReturn
+from contextlib import suppress
+from typing import Any, NoReturn
 
 import typer
 
@@ -18,10 +19,28 @@ def main() -> NoReturn:
     """Run the command line."""
     interrupt.heed()
     try:
-        main_with(sys.argv[1:])
+        code = exit_code(sys.argv[1:])
     except KeyboardInterrupt:  # another one, while the first was being told
         interrupt.heard()
-        sys.exit(EXIT_INTERRUPTED)
+        code = EXIT_INTERRUPTED
+    if (ray_start := _begun()) is not None and not ray_start.abandon(at_once=True):
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def main_with(arguments: list[str]) -> NoReturn:
+    """Run one command as ``main`` does, in a process that goes on."""
+    code = exit_code(arguments)
+    if (ray_start := _begun()) is not None:
+        ray_start.abandon()
+    sys.exit(code)
+
+
+def _begun() -> Any:  # noqa: ANN401  (a module, if it was imported: else nothing was begun)
+    return sys.modules.get("study.ray_start")
 
 
 def _told(failure: OSError) -> str:
@@ -31,8 +50,8 @@ def _told(failure: OSError) -> str:
     return f"the disk is full{where}: make room, and the same command goes on; what was finished is kept"
 
 
-def main_with(arguments: list[str]) -> NoReturn:
-    """Run one command and exit; a mistake of the user is one line on standard error and exit code 2."""
+def exit_code(arguments: list[str]) -> int:
+    """Run one command and return its exit code; a mistake of the user is one line on standard error and code 2."""
     try:
         code = app(arguments, standalone_mode=False)
     except UserError as mistake:
@@ -50,6 +69,4 @@ def main_with(arguments: list[str]) -> NoReturn:
         code = complain(_told(failure))
     except Exception as failure:
         code = usage_error(failure)
-    if (ray_start := sys.modules.get("study.ray_start")) is not None:  # else nothing was begun
-        ray_start.abandon()
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0

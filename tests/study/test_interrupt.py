@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM end a run in the same order in every phase, also where a shell has set SIGINT to be ignored."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -88,7 +89,7 @@ def test_a_second_interruption_while_the_first_is_told_is_no_traceback(handlers,
     def told(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("study.cli.entry.main_with", told)
+    monkeypatch.setattr("study.cli.entry.exit_code", told)
     with pytest.raises(SystemExit, match="130"):
         cli.main()
 
@@ -114,3 +115,29 @@ def test_a_run_in_the_background_of_a_script_ends_in_order(tmp_path, phase, numb
     assert said.read_text().splitlines()[-1] == (
         "study: interrupted; what was finished is kept, and the same command goes on"
     )
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.0])
+def test_ctrl_c_while_libraries_are_imported_and_ray_starts_ends_all_at_once(tmp_path, seconds):
+    command = [sys.executable, "-m", "study.cli", "run", "weighting", "--home", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as study:
+        time.sleep(seconds)
+        study.send_signal(signal.SIGINT)
+        _, told = study.communicate(timeout=60)  # an interrupted import may hold a lock that Ray's start waits for
+    assert study.returncode == 130, told
+    assert told == "study: interrupted; what was finished is kept, and the same command goes on\n"
+    over = time.monotonic() + 20
+    while members(study.pid) and time.monotonic() < over:
+        time.sleep(0.1)
+    assert members(study.pid) == []
+
+
+def members(group):
+    """The processes of a group that live."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group = status.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                found.append(status.parent.name)
+    return found

@@ -89,7 +89,7 @@ def test_a_maximal_length_that_is_no_number_is_refused():
 
 def test_an_entry_that_is_no_network_is_refused(monkeypatch):
     entry = EntryPoint("wrong", "collections:OrderedDict", registry.GROUP)
-    monkeypatch.setattr(registry.REGISTRY, "_builtins", [entry])
+    monkeypatch.setattr(registry.REGISTRY, "_builtins", {"wrong": entry})
     with pytest.raises(
         NetworkError, match=r"network 'wrong' is .*, which is not a subclass of trainables\.networks\.base\.Network"
     ):
