@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from study import interrupt
+from study.definition import Resources
 from study.errors import StudyError
 from study.nodes import Machine, machines
 from study.private import loopback_only, protect_token
@@ -34,7 +35,7 @@ ALLOCATOR = {
 clear first, a fifth of a step on a CPU. It is for processes that begin with it, as those that trials run in."""
 _LOCAL_OBJECT_STORE = 128 * 2**20
 """Bytes of shared memory for Ray on one machine; trials exchange nothing but rows."""
-WORKERS = "STUDY_WORKERS"
+_WORKERS = "STUDY_WORKERS"
 """See ``trainables.worker``."""
 _KEPT = {"idle_worker_killing_time_threshold_ms": 60_000}
 """Else Ray ends them after a second, as soon as Tune has reserved the CPUs that they were meant for."""
@@ -60,19 +61,19 @@ class _Early(threading.Thread):
     It lives as long as Ray does: the kernel ends the processes of Ray with the thread that has started them.
 
     Args:
-        trials: how many there are to run.
+        at_a_time: how many trials will run at a time.
     """
 
-    def __init__(self, trials: int) -> None:
+    def __init__(self, at_a_time: int) -> None:
         super().__init__(name="ray-start", daemon=True)
-        self._trials = trials
+        self._at_a_time = at_a_time
         self._ended, self._over = threading.Event(), threading.Event()
         self._failure: BaseException | None = None
 
     def run(self) -> None:
         """Start Ray and wait until it is no longer needed."""
         try:
-            if self._trials < available_cpus():
+            if self._at_a_time < available_cpus():
                 _init_here()  # not all of its processes will get a trial
             else:
                 _init_with_workers()
@@ -106,18 +107,19 @@ class _Early(threading.Thread):
 _early: _Early | None = None
 
 
-def begin(trials: int) -> None:
+def begin(trials: int, resources: Resources) -> None:
     """Start Ray on this machine in the background, for the next ``ray_started(None, ...)``.
 
     What begins here has to be taken, or ended by ``abandon``, before the process ends.
 
     Args:
         trials: how many there are to run, at least.
+        resources: what each may use.
     """
     global _early  # as there is one Ray in a process
     if _early is None:
         _prepare(None)
-        _early = _Early(trials)
+        _early = _Early(min(trials, available_cpus() // resources.cpus, resources.max_concurrent or trials))
         _early.start()
 
 
@@ -211,11 +213,11 @@ def _init_here(**settings: object) -> None:
 def _init_with_workers() -> None:
     """Start Ray and have the processes that it starts, one for every CPU, import what a trial needs."""
     with tempfile.TemporaryDirectory(prefix="study-", ignore_cleanup_errors=True) as folder:
-        os.environ[WORKERS] = folder
+        os.environ[_WORKERS] = folder
         try:
             _init_here(preload_python_modules=["trainables.worker"])
         finally:
-            del os.environ[WORKERS]
+            del os.environ[_WORKERS]
         given_up = time.monotonic() + _WORKERS_S
         while len(os.listdir(folder)) < available_cpus() and time.monotonic() < given_up:
             time.sleep(0.02)

@@ -54,7 +54,7 @@ def run(
         raise UserError("--fresh forgets what --resume goes on with: choose one")
     chosen, folder = definition_of(definition, overrides, corpus, root), home_of(home)
     if cluster is None and address is None and (fresh or not driver.has_ended(folder / chosen.study)):
-        ray_start.begin(len(chosen.arms) * len(chosen.seeds))
+        ray_start.begin(len(chosen.arms) * len(chosen.seeds), chosen.resources)
     from study import job, provenance, screen  # after that: Ray starts meanwhile
     from study.progress import make_display
 

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from study import driver, ray_start
+from study.definition import Resources
 from study.errors import StudyError
 from study.nodes import Machine
 from study.ray_start import available_cpus, ray_started
@@ -57,7 +58,7 @@ def no_ray(monkeypatch):
 
 
 def test_a_ray_that_was_begun_early_is_the_one_that_the_run_gets(no_ray, tmp_path):
-    ray_start.begin(1000)
+    ray_start.begin(1000, Resources())
     early = ray_start._early
     with ray_started(None, tmp_path / "log") as machines:
         assert machines == [Machine(2)]
@@ -69,16 +70,19 @@ def test_a_ray_that_was_begun_early_is_the_one_that_the_run_gets(no_ray, tmp_pat
     assert no_ray[2:] == [("started", {}), ("ended", None)]
 
 
-def test_processes_that_no_trial_would_get_import_nothing(no_ray, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("trials", "resources"), [(7, {}), (1000, {"cpus": 2}), (1000, {"max_concurrent": 7})], ids=str
+)
+def test_processes_that_no_trial_would_get_import_nothing(no_ray, tmp_path, monkeypatch, trials, resources):
     monkeypatch.setattr("study.ray_start.available_cpus", lambda: 8)
-    ray_start.begin(7)
+    ray_start.begin(trials, Resources(**resources))
     with ray_started(None, tmp_path / "log"):
         pass
     assert no_ray[0] == ("started", {})
 
 
 def test_a_ray_that_nobody_took_is_ended_once(no_ray):
-    ray_start.begin(1000)
+    ray_start.begin(1000, Resources())
     ray_start.abandon()
     ray_start.abandon()
     assert no_ray == [("started", "with workers"), ("ended", None)]
@@ -89,10 +93,10 @@ def test_what_keeps_an_early_ray_from_starting_is_told_where_it_is_needed(no_ray
         raise OSError("no space left")
 
     monkeypatch.setattr("study.ray_start._init_with_workers", fail)
-    ray_start.begin(1000)
+    ray_start.begin(1000, Resources())
     with pytest.raises(StudyError, match="Ray cannot be started on this machine: no space left"):
         ray_started(None, tmp_path / "log").__enter__()
-    ray_start.begin(1000)
+    ray_start.begin(1000, Resources())
     ray_start.abandon()  # nobody wants to know
     assert no_ray == []
 
@@ -118,8 +122,9 @@ TRIALS = """
 import os, sys, time
 from pathlib import Path
 from study import ray_start
+from study.definition import Resources
 
-ray_start.begin(1000)
+ray_start.begin(1000, Resources())
 with ray_start.ray_started(None, Path(sys.argv[1]) / "log"):
     from ray import tune
 
