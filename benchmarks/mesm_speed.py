@@ -1,15 +1,20 @@
 """MESM against FE2E: time of a training step, peak memory and multiply-adds, beside the published numbers of FLOPs.
 
-Run ``python benchmarks/mesm_speed.py``; about two minutes on two cores. Both networks train on the same utterances of
-the synthetic corpus in turn, so that a busy machine slows both; the best step of each counts. Peak memory is that of a
-process of its own (of the GPU with ``--device cuda``). Multiply-adds are counted in the forward pass of the two columns
-that look at faces and sound, without the text: the paper speaks of the feature extraction. Of a sparse convolution
-all nine neighbours of every active site count. The paper does not say how long the utterance is that its numbers are
-of, nor whether a multiply-add is one FLOP or two; its ratios are what can be compared.
+Run ``python benchmarks/mesm_speed.py``; about a minute. Both networks train on the same utterances of the synthetic
+corpus in turn, so that a busy machine slows both; the best step of each counts. As the trials of a study do by default,
+they use one CPU and keep what they free (``study.ray_start.ALLOCATOR``). Peak memory is that of a process of its own
+(of the GPU with ``--device cuda``).
+
+Multiply-adds are counted in the forward pass of the two columns that look at faces and sound, without the text: the
+paper speaks of the feature extraction. Of a sparse convolution those count that are computed: an active site with
+itself and with each neighbour that is active, and the rows that products are filled up with. The paper does not say how
+long the utterance is that its numbers are of, nor whether a multiply-add is one FLOP or two; its ratios are what can be
+compared.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -21,6 +26,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from study.ray_start import ALLOCATOR
 from trainables import networks
 from trainables.batch import Batch
 from trainables.corpora.synthetic import Synthetic
@@ -39,15 +45,17 @@ def main() -> None:
     """Measure the memory of one network, or compare the two."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--preset", default="paper")
     parser.add_argument("--batch", type=int, default=2, help="utterances; 2 as published for MESM")
     parser.add_argument("--seconds", type=float, default=4.5, help="of an utterance; the mean of IEMOCAP")
     parser.add_argument("--p", type=float, default=0.5)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--measure", choices=("fe2e", "sparse", "dense"), help="print the peak memory of one, MB")
     arguments = parser.parse_args()
+    if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):  # is read when a process begins
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
     torch.set_num_threads(arguments.threads)
     if arguments.measure:
         print(json.dumps(peak_memory(arguments)))

@@ -1,8 +1,11 @@
 """Sparse cross-modal attention of MESM: what is said decides where to look, and only there is computed."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from trainables.networks.products import linear
 from trainables.networks.sparse import Sites
 
 GATES = ("straight_through", "soft", "hard")
@@ -72,18 +75,35 @@ class SparseAttention(nn.Module):
         if self.gate == "hard":
             return kept
         gates = (attention * sites.mask.flatten(1).sum(1, keepdim=True)).flatten()[kept.places].unsqueeze(1)
-        if self.gate == "straight_through":
-            gates = 1 + gates - gates.detach()
-        return kept.with_rows(kept.rows * gates.to(kept.rows.dtype))
+        gates = gates.to(kept.rows.dtype)
+        if self.gate == "soft":
+            return kept.with_rows(kept.rows * gates)
+        passed: Tensor = _Passed.apply(kept.rows, gates)
+        return kept.with_rows(passed)
 
     def attention(self, sites: Sites, query: Tensor | None, utterances: Tensor) -> Tensor:
         """Return the share of each site, 0 where not active, ``(B, H W)``; every picture has an active one."""
-        compared = self.channel_affine(sites.rows)
+        compared = linear(sites.rows, self.channel_affine)
         if self.y_affine is not None and query is not None:
             pictures = sites.places // sites.mask[0].numel()
-            compared = compared + self.y_affine(query)[utterances[pictures]]
+            compared = compared + self.y_affine(query).index_select(0, utterances[pictures])
         scores = self.attn_weight_affine(compared.tanh()).squeeze(1)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         every = scores.new_full((sites.mask.numel(),), -torch.inf).index_copy(0, sites.places, scores)
         shares: Tensor = every.view(len(sites.mask), -1).softmax(1)
         return shares
+
+
+class _Passed(torch.autograd.Function):
+    """Rows passed on as they are, with the gradient of rows times gates where all gates are 1."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, gates: Tensor) -> Tensor:  # noqa: ANN401, ARG004
+        ctx.save_for_backward(rows)
+        return rows.view_as(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        (gradient,) = gradients
+        (rows,) = ctx.saved_tensors
+        return gradient, (gradient * rows).sum(1, keepdim=True)

@@ -18,7 +18,7 @@ from trainables.networks.base import Network
 from trainables.networks.checks import duration, one_of, require
 from trainables.networks.mesm_inputs import CHUNK, MelChunks, chosen_faces
 from trainables.networks.sequences import valid_steps
-from trainables.networks.sparse import WAYS, SiteNorm, Sites, SubmanifoldConv, active, max_pool
+from trainables.networks.sparse import WAYS, SiteNorm, Sites, SubmanifoldConv, max_pool, whole
 from trainables.networks.text import ByteEncoder, PretrainedText
 from trainables.tasks import Task
 
@@ -68,15 +68,15 @@ def vgg_block(channels_in: int, channels: int) -> nn.Sequential:
     """Return two 3x3 convolutions, each with batch normalisation and ReLU."""
     layers: list[nn.Module] = []
     for before in (channels_in, channels):
-        layers += [nn.Conv2d(before, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]
+        layers += [nn.Conv2d(before, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
 def low_level(channels_in: int, channels: int) -> nn.Sequential:
     """Return what both networks begin with: 5x5 convolution, halving, two VGG blocks."""
-    first = [nn.Conv2d(channels_in, channels, 5, padding=2), nn.BatchNorm2d(channels), nn.ReLU(), nn.MaxPool2d(2)]
+    first = [nn.Conv2d(channels_in, channels, 5, padding=2), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
     blocks = [vgg_block(channels, channels), vgg_block(channels, channels)]
-    return nn.Sequential(*first, *blocks).to(memory_format=torch.channels_last)
+    return nn.Sequential(*first, nn.MaxPool2d(2), *blocks).to(memory_format=torch.channels_last)
 
 
 class DenseLevels(nn.Module):
@@ -119,7 +119,7 @@ class SparseLevel(nn.Module):
         sites = self.attention(sites, query, utterances)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             found = convolution(sites)
-            sites = found.with_rows(functional.relu(norm(found.rows)))
+            sites = found.with_rows(functional.relu_(norm(found.rows)))
         return max_pool(sites)
 
 
@@ -139,7 +139,7 @@ class SparseLevels(nn.Module):
 
     def forward(self, pictures: Tensor, query: Tensor | None, utterances: Tensor) -> Tensor:
         """Return ``(S, C, H, W), (N, query), (S,) -> (S, C', H / 8, W / 8)``, zeros where nothing is active."""
-        sites = active(pictures, torch.ones_like(pictures[:, 0], dtype=torch.bool))
+        sites = whole(pictures)
         for level in self.levels:
             sites = level(sites, query, utterances)
         return sites.dense()

@@ -200,13 +200,15 @@ def test_it_learns_sixteen_utterances_by_heart():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    for _ in range(130):
+    for _ in range(300):  # now and then a step makes it worse: it is done once it knows them
         outputs = network(batch)
         losses = [task_loss(task, outputs[task.name], batch.labels[task.name]) for task in TASKS]
+        if max(losses).item() < 0.05:
+            break
         optimizer.zero_grad()
         sum(losses).backward()
         optimizer.step()
-    assert max(losses).item() < 0.1
+    assert max(losses).item() < 0.05
     assert torch.equal(outputs["emotions"] > 0, batch.labels["emotions"] > 0)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainables.networks import sparse
+from trainables.networks import submanifold
 from trainables.networks.attention import SparseAttention, nucleus
 from trainables.networks.sparse import SiteNorm, SubmanifoldConv, active, max_pool
 
@@ -19,7 +19,7 @@ def pictures():
 @pytest.mark.parametrize("way", ["sparse", "dense"])
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 def test_a_submanifold_convolution_is_a_masked_one_of_masked_pictures(pictures, way, kind, monkeypatch):
-    monkeypatch.setattr(sparse, "BLOCK_BYTES", 1)  # blocks of 16 rows
+    monkeypatch.setattr(submanifold, "MOST", 16)  # parts
     values, mask = pictures[0].to(kind), pictures[1]
     layer = SubmanifoldConv(4, 7, way).to(kind)
     found = layer(active(values, mask)).dense()
@@ -31,6 +31,34 @@ def test_a_submanifold_convolution_is_a_masked_one_of_masked_pictures(pictures, 
     gradients = [torch.autograd.grad((each * weights).sum(), inputs, retain_graph=True) for each in (found, expected)]
     tolerance = 1e-10 if kind is torch.float64 else 1e-4
     torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 7, 9)])
+def test_sites_without_neighbours_meet_the_centre_alone(shape):
+    mask = torch.zeros(shape, dtype=torch.bool)
+    mask[:, ::2, ::2] = True
+    layer = SubmanifoldConv(3, 5, "sparse")
+    sites = active(torch.randn(shape[0], 3, *shape[1:]), mask)
+    torch.testing.assert_close(layer(sites).rows, sites.rows @ layer.weight[:, :, 1, 1].T)
+
+
+def test_in_half_precision_it_is_summed_in_single(pictures):
+    """Nine summands rounded one after the other would be up to nine roundings off; this is one."""
+    values, mask = pictures[0].detach().float(), torch.ones_like(pictures[1])
+    layer, sites = SubmanifoldConv(4, 64, "sparse"), active(values.bfloat16().float(), mask)
+    layer.weight.data = layer.weight.data.bfloat16().float()
+    products = torch.stack(
+        [
+            functional.conv2d(functional.pad(values.bfloat16().float(), (1,) * 4)[..., y : y + 6, x : x + 5], tap)
+            for y in range(3)
+            for x in range(3)
+            for tap in [layer.weight[:, :, y, x, None, None]]
+        ]
+    ).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(sites).dense()
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), products.float().sum(0), rtol=2**-8, atol=2**-8 * 0.2)
 
 
 def test_every_row_stays_at_its_own_site_of_its_own_picture(pictures):
@@ -100,6 +128,19 @@ def test_a_straight_through_gate_passes_features_on_unchanged_and_a_hard_one_lea
     released = hard(active(values, mask), query.requires_grad_(), torch.arange(3))
     assert torch.equal(released.mask, kept.mask)
     assert torch.autograd.grad(released.rows.sum(), query, allow_unused=True) == (None,)
+
+
+def test_a_straight_through_gate_learns_as_if_it_were_the_attention_times_the_number_of_sites(pictures):
+    values, mask = pictures
+    layer, query = SparseAttention(4, 6, 0.5, "straight_through").double(), torch.randn(3, 6, dtype=torch.double)
+    sites = active(values, mask)
+    kept = layer(sites, query, torch.arange(3))
+    numbers = sites.mask.flatten(1).sum(1, keepdim=True)
+    gates = (layer.attention(sites, query, torch.arange(3)) * numbers).flatten()[kept.places].unsqueeze(1)
+    expected = active(values, kept.mask).rows * (1 + gates - gates.detach())
+    weights, inputs = torch.randn_like(expected), [values, *layer.parameters()]
+    found = [torch.autograd.grad((rows * weights).sum(), inputs, retain_graph=True) for rows in (kept.rows, expected)]
+    torch.testing.assert_close(*found)
 
 
 def test_attention_is_shared_among_active_sites_alone_and_each_utterance_asks_for_itself(pictures):
