@@ -36,7 +36,9 @@ MOST_SEEDS = 10_000
 LARGEST_SEED = 2**32 - 1
 """What the generators of NumPy and PyTorch all take."""
 
-_NOT_IDENTITY = {"title", "resources", "per_corpus", "seeds"}
+CHOSEN_FROM = ("per_corpus", "protocol", "protocols")
+"""Parts whose settings are in their places once a definition is loaded."""
+_NOT_IDENTITY = {"title", "resources", "seeds", *CHOSEN_FROM}
 """Parts of a definition that change no number of a trial; more seeds extend a study instead of making another."""
 
 
@@ -221,6 +223,10 @@ class Definition(Part):
     per_corpus: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="corpus name -> settings that hold for that corpus, overridden by --set"
     )
+    protocol: str | None = Field(default=None, description="which of the protocols holds; none: what is said here")
+    protocols: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="name -> settings that hold together, with per_corpus, overridden by --set"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Definition":
@@ -276,7 +282,7 @@ class Definition(Part):
 
     def as_yaml(self) -> str:
         """Return the definition as YAML that loads back to itself."""
-        return yaml.safe_dump(self.model_dump(mode="json", exclude={"per_corpus"}), sort_keys=False)
+        return yaml.safe_dump(self.model_dump(mode="json", exclude=set(CHOSEN_FROM)), sort_keys=False)
 
 
 def _refuse_repeats(what: str, values: Sequence[Hashable]) -> None:
@@ -357,15 +363,46 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Apply the overrides; those of the corpus's name and the split's protocol first, as others depend on them."""
     assignments = [_assignment(text) for text in overrides]
-    chosen = [value for path, value in assignments if path == ["corpus", "name"]]
-    named, per_corpus = content.get("corpus"), content.get("per_corpus")
-    corpus = chosen[-1] if chosen else named.get("name") if isinstance(named, dict) else None
-    special = per_corpus.get(str(corpus or Corpus().name)) if isinstance(per_corpus, dict) else None
-    if isinstance(special, dict):
-        content = _changed(content, special)
+    named = content.get("corpus")
+    name = _last(assignments, ["corpus", "name"]) or (named.get("name") if isinstance(named, dict) else None)
+    corpus = str(name or Corpus().name)
+    content = _with_corpus(content, content, corpus)
+    protocol = _last(assignments, ["protocol"]) or content.get("protocol")
+    if protocol is not None:
+        special = _protocol(content.get("protocols"), str(protocol))
+        content = _changed(content, {key: value for key, value in special.items() if key != "per_corpus"})
+        content = _with_corpus(content, special, corpus)
     for path, value in sorted(assignments, key=lambda assignment: assignment[0] not in _PROTOCOLS):
         content = _changed(content, _nested(path, value))
     return content
+
+
+def _last(assignments: Sequence[tuple[list[str], Any]], wanted: list[str]) -> object:
+    """Return the last value that is assigned to a path, or None."""
+    return next((value for path, value in reversed(assignments) if path == wanted), None)
+
+
+def _with_corpus(content: dict[str, Any], settings: Mapping[str, Any], corpus: str) -> dict[str, Any]:
+    """Return the content with what ``per_corpus`` of some settings says of a corpus."""
+    per_corpus = settings.get("per_corpus")
+    special = per_corpus.get(corpus) if isinstance(per_corpus, dict) else None
+    return _changed(content, special) if isinstance(special, dict) else content
+
+
+def _protocol(protocols: object, name: str) -> dict[str, Any]:
+    """Return the settings of a protocol of the definition."""
+    known = (
+        {key: value for key, value in protocols.items() if isinstance(value, dict)}
+        if isinstance(protocols, dict)
+        else {}
+    )
+    if not known:
+        raise DefinitionError(
+            f"protocol is '{shortened(name)}', but this definition has no protocols; how it splits is split.protocol"
+        )
+    if name not in known:
+        raise DefinitionError(unknown("protocol", name, known))
+    return known[name]
 
 
 _PROTOCOLS = (["split"], ["split", "protocol"])

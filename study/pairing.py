@@ -12,7 +12,7 @@ from study.records import StudyFolder
 _MUST_AGREE = (
     ("corpus", lambda lock: lock["corpus"]["name"]),
     ("data of the corpus", lambda lock: lock["corpus"]["content_hash"][:12]),
-    ("split", lambda lock: _split(lock["definition"]["split"])),
+    ("split", lambda lock: split_of(lock["definition"]["split"])),
     ("tasks", lambda lock: ", ".join(task["name"] for task in lock["tasks"])),
     ("reference weights", lambda lock: _weights(lock["reference_weights"])),
 )
@@ -94,17 +94,19 @@ def refuse_incomparable(
     checked = [(what, tell) for what, tell in _MUST_AGREE if parts is None or what in parts]
     told = [f"{what} {tell(one)} and {tell(other)}" for what, tell in checked if tell(one) != tell(other)]
     if told:
-        hint = _over_corpora(one, other) if parts is None else ""
+        hint = _instead(one, other) if parts is None else ""
         raise StudyError(f"{first} and {second} cannot be compared: {'; '.join(told)}{hint}")
 
 
-def _over_corpora(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Say what may be done with studies of two corpora."""
-    same = one["corpus"]["content_hash"] == other["corpus"]["content_hash"]
-    return "" if same else " (methods are ranked over three corpora or more: study compare A B C)"
+def _instead(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Say what may be done with studies of other data."""
+    if one["corpus"]["name"] == other["corpus"]["name"]:
+        return " (each by itself, without a difference: --side-by-side)"
+    return " (methods are ranked over three corpora or more: study compare A B C)"
 
 
-def _split(split: Mapping[str, Any]) -> str:
+def split_of(split: Mapping[str, Any]) -> str:
+    """Return what a split is called: its protocol with its options."""
     options = ", ".join(f"{name}={value}" for name, value in split["options"].items())
     folds = f", folds {split['folds']}" if split.get("folds") is not None else ""
     return f"{split['protocol']}{f' ({options})' if options else ''}{folds}"

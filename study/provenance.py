@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from strategies.text import redacted
 from study import __version__
+from study.definition import CHOSEN_FROM
 from study.plan import Plan
 from study.plan_text import network_line
 from trainables.corpora import Split, Store
@@ -66,7 +67,7 @@ def lock(plan: Plan, store: Store) -> dict[str, Any]:
     return {
         "title": definition.title or definition.name,
         "identity": definition.identity,
-        "definition": definition.model_dump(mode="json", exclude={"per_corpus"}),
+        "definition": definition.model_dump(mode="json", exclude=set(CHOSEN_FROM)),
         "seeds": list(definition.seeds),
         "arms": [
             {

@@ -224,6 +224,28 @@ def show_compared(home: Path, names: Sequence[str], metric: str, output: str, fi
         show_ranking(ranking.rank(folders, metric), output, figure)
 
 
+def show_beside(home: Path, names: Sequence[str], output: str) -> None:
+    """Print two studies one beside the other, without a difference between them.
+
+    Raises:
+        StudyError: not two studies, or not of the same corpus and tasks.
+    """
+    from study.beside import beside
+
+    if len(names) != 2:
+        raise StudyError(f"--side-by-side takes two studies, got {len(names)}")
+    first, second = (records.find(home, name) for name in names)
+    found = beside(first, second)
+    if output == "json":
+        print_json(found.as_dict())
+    elif output == "csv":
+        print_csv(found.table())
+        say(*found.lines)
+    else:
+        print_table(*found.rows(), words=("study",))
+        print_lines(found.lines)
+
+
 def show_ranking(ranking: "Ranking", output: str, figure: Path | None = None) -> None:
     """Print the mean ranks of methods over corpora, and draw their critical-difference diagram if asked to."""
     found = ranking.studies

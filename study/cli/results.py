@@ -22,6 +22,8 @@ from study.cli.arguments import (
 )
 from study.cli.failures import EXIT_PROBLEMS
 
+JOINT_NLL = "test/joint_nll"
+
 
 @app.command("list", rich_help_panel=RESULTS)
 def list_studies(home: Home = None, as_json: Json = False, as_csv: Csv = False) -> None:
@@ -57,18 +59,27 @@ def compare(
         list[str], typer.Argument(metavar="A B [C...]", help="Studies, or the beginnings of their names.")
     ],
     home: Home = None,
-    metric: Annotated[str, typer.Option("--metric", help="What to compare.")] = "test/joint_nll",
+    metric: Annotated[str, typer.Option("--metric", help="What to compare.")] = JOINT_NLL,
     figure: Annotated[
         Path | None,
         typer.Option("--figure", metavar="FILE", help="Draw the ranks of three or more: a .png, .pdf or .svg file."),
     ] = None,
+    side_by_side: Annotated[
+        bool,
+        typer.Option("--side-by-side", help="Two studies each by itself, also of other splits; no differences."),
+    ] = False,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
     """Compare the arms of two studies of the same data, seed by seed, or rank methods over three corpora or more."""
     from study import screen
 
-    screen.show_compared(home_of(home), studies, metric, output_of(as_json, as_csv), figure)
+    if side_by_side:
+        if figure is not None or metric != JOINT_NLL:
+            raise UserError("--side-by-side shows every metric, in a table: leave out --metric and --figure")
+        screen.show_beside(home_of(home), studies, output_of(as_json, as_csv))
+    else:
+        screen.show_compared(home_of(home), studies, metric, output_of(as_json, as_csv), figure)
 
 
 @app.command(rich_help_panel=RESULTS)

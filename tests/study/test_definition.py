@@ -50,6 +50,61 @@ def test_settings_for_a_corpus_apply_to_it_alone_and_lose_against_overrides():
     assert overridden["training"] == {"epochs": 2}
 
 
+def test_a_protocol_is_settings_that_hold_together_and_lose_against_overrides():
+    content = MINIMAL | {
+        "per_corpus": {"ravdess": {"training": {"epochs": 33}}},
+        "protocols": {
+            "leaky": {
+                "split": {"protocol": "replication_random"},
+                "per_corpus": {"ravdess": {"training": {"epochs": 7}}},
+            }
+        },
+    }
+
+    def of(*overrides):
+        return definition._override(yaml.safe_load(yaml.safe_dump(content)), overrides)
+
+    assert "split" not in of()
+    assert of("protocol=leaky")["split"] == {"protocol": "replication_random"}
+    assert "training" not in of("protocol=leaky")
+    assert of("protocol=leaky", "corpus.name=ravdess")["training"] == {"epochs": 7}
+    assert of("training.epochs=2", "protocol=leaky", "corpus.name=ravdess")["training"] == {"epochs": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "explicit"),
+    [
+        (
+            "chae2018",
+            [
+                "split.protocol=replication_chae2018",
+                "corpus.options.faces=published",
+                "corpus.options.ties=published",
+                "network.options.audio_norm=variance",
+            ],
+        ),
+        ("mesm2021", ["split.protocol=replication_random", "split.options={ratios: [7, 1, 2]}"]),
+    ],
+)
+def test_the_published_protocol_is_one_word_for_what_can_be_said_one_by_one(name, explicit):
+    assert load(name, ["protocol=replication"]).identity == load(name, explicit).identity != load(name).identity
+    again = yaml.safe_load(load(name, ["protocol=replication"]).as_yaml())
+    assert definition.validate(again, "saved").identity == load(name, explicit).identity
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol", "message"),
+    [
+        ("chae2018", "replicaton", "unknown protocol 'replicaton' (known: replication); did you mean 'replication'?"),
+        ("weighting", "replication", "this definition has no protocols; how it splits is split.protocol"),
+    ],
+)
+def test_a_protocol_that_is_not_there_is_refused(name, protocol, message):
+    with pytest.raises(DefinitionError) as refusal:
+        load(name, [f"protocol={protocol}"])
+    assert message in str(refusal.value)
+
+
 def test_identity_depends_on_what_changes_numbers_and_on_nothing_else():
     base = load("weighting").identity
     same = ["title=Other", "resources.cpus=2", "seeds=9", "corpus.root=elsewhere", "training.diagnose_every=5"]

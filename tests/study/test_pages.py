@@ -15,8 +15,9 @@ import pytest
 
 import study
 from strategies.errors import MOST_KNOWN, unknown
-from study import cli, pairing
+from study import cli, pairing, records
 from study.analysis import compare
+from study.analysis.rescored import rescored
 from study.errors import StudyError
 from study.report import FORMATS, latex, note, summary_lines, write_format
 from study.report.blocks import MOST_ROWS, Paragraph, Table, bullets, listed, table
@@ -308,6 +309,59 @@ def test_studies_that_mean_different_things_are_refused_in_one_line(two, changes
     ) as refusal:
         pairing.refuse_incomparable(first.name, second.name, locks[0], locks[1] | changes)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.fixture
+def leaky(two):
+    """Two studies of which the second tests on another split, that leaks."""
+    second = study.load_results("second", two).folder / "lock.json"
+    lock = json.loads(second.read_text())
+    lock["definition"]["split"] = {"protocol": "replication_random", "options": {}}
+    second.write_text(json.dumps(lock))
+    return two
+
+
+def test_studies_of_two_splits_stand_side_by_side_without_a_difference(leaky, capsys):
+    code, out, err = call(capsys, "compare", "first", "second", "--home", leaky)
+    assert (code, out) == (2, "")
+    assert err.endswith("(each by itself, without a difference: --side-by-side)\n")
+    code, out, err = call(capsys, "compare", "first", "second", "--home", leaky, "--side-by-side")
+    assert (code, err) == (0, "")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in out.splitlines() if line.strip().startswith("gradnorm")]
+    assert [row[1] for row in rows] == ["speaker_disjoint", "replication_random"]
+    joint = [float(row[7].split("±")[0]) for row in rows]
+    assert joint[1] - joint[0] == pytest.approx(0.1, abs=2e-3)
+    assert "a number of the one is not to be subtracted from that of the other" in out
+    assert "settings that differ: training.learning_rate: 0.001 -> 0.01" in out
+
+
+def test_side_by_side_has_each_comparison_whole_and_the_loss_at_own_weights(leaky, capsys):
+    content = json.loads(call(capsys, "compare", "first", "second", "--home", leaky, "--side-by-side", "--json")[1])
+    assert [one["split"] for one in content["studies"]][1] == "replication_random"
+    for name in ("first-00000001", "second-00000002"):
+        results = records.load_results(records.find(leaky, name))
+        own = rescored(results).table.set_index("arm")["own"]
+        arms = [row for row in content["arms"] if row["study"] == name]
+        assert {row["arm"]: row["own_valid_nll"] for row in arms} == pytest.approx(own.to_dict())
+        assert len(arms) == len(compare(results).table)
+    lines = call(capsys, "compare", "first", "second", "--home", leaky, "--side-by-side", "--csv")[1].splitlines()
+    assert lines[0].startswith("study,split,rank,arm,label")
+    assert len(lines) == 1 + len(content["arms"])
+
+
+def test_side_by_side_is_refused_where_it_means_nothing(leaky, simulate, kept, capsys):
+    kept(simulate(num_epochs=1, num_seeds=2, num_tasks=3), leaky, "third-00000003")
+    for arguments, message in (
+        (("first",), "--side-by-side takes two studies, got 1"),
+        (("first", "second", "third"), "--side-by-side takes two studies, got 3"),
+        (("first", "third"), "tasks"),
+        (("first", "second", "--metric", "test/uar/emotion"), "leave out --metric and --figure"),
+        (("first", "second", "--figure", "ranks.pdf"), "leave out --metric and --figure"),
+    ):
+        code, out, err = call(capsys, "compare", *arguments, "--home", leaky, "--side-by-side")
+        assert (code, out) == (2, "")
+        assert message in err
+        assert err.count("\n") == 1
 
 
 def test_studies_without_a_common_seed_and_unknown_names_and_metrics_are_refused(simulate, two, kept, capsys):
