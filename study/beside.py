@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from study import records
 from study.analysis import Comparison, compare
-from study.analysis.rescored import rescored, sentences
+from study.analysis.rescored import Rescored, rescored, sentences
 from study.analysis.results import Results
 from study.analysis.summary import labels
 from study.analysis.two_studies import settings_that_differ
@@ -38,16 +39,29 @@ class Side:
     results: Results
     comparison: Comparison
 
+    @cached_property
+    def rescored(self) -> Rescored | None:
+        """The losses of its arms at their own weights and at those of the others; None where all weights agree."""
+        return rescored(self.results)
+
     @property
     def own(self) -> dict[str, float]:
         """Arm -> NLL on validation at the arm's own end weights, as published tables have it; empty where all agree."""
-        found = rescored(self.results)
+        found = self.rescored
         return {} if found is None else dict(zip(found.table["arm"], found.table["own"], strict=True))
+
+    @property
+    def rows(self) -> dict[str, list[str]]:
+        """Label of an arm -> its row of the comparison, with the loss at its own weights last."""
+        arms = {label: arm for arm, label in labels(self.results).items()}
+        own = self.own
+        _, rows = console_table(self.comparison)
+        return {row[0]: [*row, number(own.get(arms.get(row[0], ""), math.nan))] for row in rows}
 
     @property
     def told(self) -> list[str]:
         """What has to be said of this study beside another: that its split leaks, what of a gain is re-weighting."""
-        found = rescored(self.results)
+        found = self.rescored
         gains = [] if found is None else [text for _, text in sentences(self.results, found, _MOST_SENTENCES)]
         warning = self.results.facts.get("warning")
         return [*([f"{warning}."] if warning else []), *gains]
@@ -67,26 +81,16 @@ class Beside:
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """Return the columns and rows of a table: for each arm a row of each study that has it."""
-        tables = [console_table(side.comparison) for side in self.sides]
+        columns, _ = console_table(self.sides[0].comparison)
         controls = {side.comparison.labels[side.comparison.control] for side in self.sides}
-        columns = [name if not name.startswith("vs ") or len(controls) == 1 else "vs control" for name in tables[0][0]]
-        found = []
-        for label in self.labels():
-            for side, (_, rows) in zip(self.sides, tables, strict=True):
-                own = {labels(side.results)[arm]: value for arm, value in side.own.items()}
-                last = number(own.get(label, math.nan))
-                found += [[row[0], self._name(side), *row[1:], last] for row in rows if row[0] == label]
-        return [columns[0], "study", *columns[1:], "validation NLL, own weights"], found
-
-    def _name(self, side: Side) -> str:
-        """Return what a row of a study begins with: the protocol, if that tells them apart."""
-        protocols = [each.split.split(" ")[0] for each in self.sides]
-        return side.split.split(" ")[0] if protocols[0] != protocols[1] else side.study
-
-    def labels(self) -> list[str]:
-        """Return the labels of the arms of both, in the order of the plans."""
-        every = (label for side in self.sides for label in labels(side.results).values())
-        return list(dict.fromkeys(every))
+        if len(controls) > 1:
+            columns = ["vs control" if name.startswith("vs ") else name for name in columns]
+        protocols = [side.split.split(" ")[0] for side in self.sides]
+        names = protocols if protocols[0] != protocols[1] else [side.study for side in self.sides]
+        each = list(zip(names, (side.rows for side in self.sides), strict=True))
+        every = dict.fromkeys(label for side in self.sides for label in labels(side.results).values())
+        rows = [[label, name, *rows[label][1:]] for label in every for name, rows in each if label in rows]
+        return [columns[0], "study", *columns[1:], "validation NLL, own weights"], rows
 
     def table(self) -> pd.DataFrame:
         """Return the comparisons of both, one below the other, with columns ``study, split`` and ``own_valid_nll``."""

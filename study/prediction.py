@@ -14,6 +14,7 @@ from study.records import StudyFolder
 from study.screen import print_json, print_table, say
 from trainables import checkpoint
 from trainables.prediction import Answer, TrainedModel, load_model
+from trainables.voicing import LEAST_SECONDS, voiced_seconds
 
 EXIT_BAD_CLIPS = 2
 
@@ -21,7 +22,7 @@ EXIT_BAD_CLIPS = 2
 def predict(
     model: str, clips: Sequence[Path], texts: Sequence[str], transcripts: Path | None, home: Path, *, as_json: bool
 ) -> int:
-    """Print what a model says of clips, and a line on standard error for each that cannot be used.
+    """Print what a model says of clips, and a line on standard error for each that cannot be used or has no voice.
 
     Args:
         model: a checkpoint, ``STUDY/TRIAL``, or the address of a model in MLflow.
@@ -32,7 +33,7 @@ def predict(
         as_json: print JSON.
 
     Returns:
-        the exit code: 2 if a clip cannot be used.
+        the exit code: 2 if a clip cannot be used, or has no voice in it.
 
     Raises:
         UserError: the model cannot be used, or there is not one transcript for each clip.
@@ -45,7 +46,7 @@ def predict(
     say(*(f"study: {problem}" for problem in problems))
     if as_json:
         print_json(entries)
-    elif len(problems) < len(entries):
+    elif any("tasks" in entry for entry in entries):
         columns = ["clip", "task", "answer", "probability", "of each class"]
         print_table(columns, [row for entry in entries for row in _rows(entry)], words=("clip", "task", "answer"))
     return EXIT_BAD_CLIPS if problems else 0
@@ -158,10 +159,14 @@ def export(study: str, trial: str | None, home: Path) -> None:
 
 def _entry(model: TrainedModel, clip: Path, text: str | None) -> dict[str, Any]:
     try:
-        answers = model.predict(clip, text)
+        media = model.clips.read(clip, text)
+        answers = model.answer(media, text)
     except UserError as problem:
         return {"clip": str(clip), "problem": str(problem)}
-    return {"clip": str(clip), "tasks": {answer.task: _told(answer) for answer in answers}}
+    entry: dict[str, Any] = {"clip": str(clip), "tasks": {answer.task: _told(answer) for answer in answers}}
+    if media.audio is not None and voiced_seconds(media.audio) < LEAST_SECONDS:
+        entry["problem"] = f"{clip} has no voice in it: what is said of it means little, unless somebody whispers"
+    return entry
 
 
 def _told(answer: Answer) -> dict[str, Any]:

@@ -71,9 +71,13 @@ class TrainedModel:
         Raises:
             MediaError: the file cannot be used, see ``Clips.read``.
         """
-        batch = batch_of(self.clips.read(path, text), self.modalities, text, self.tasks)
+        return self.answer(self.clips.read(path, text), text)
+
+    def answer(self, media: Media, text: str | None = None) -> list[Answer]:
+        """Return what the network says of a clip that ``clips`` has read, task by task."""
+        batch = batch_of(media, self.modalities, text, self.tasks)
         outputs = evaluate(self.network, [batch], self.tasks, self.device)
-        found = predictions_of(self.tasks, np.array([path.name]), outputs, self.units)
+        found = predictions_of(self.tasks, np.array(["clip"]), outputs, self.units)
         return [_answer(task, found) for task in self.tasks]
 
 

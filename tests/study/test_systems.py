@@ -64,8 +64,13 @@ def call(home, capsys, monkeypatch):
 
 @pytest.fixture
 def film(tmp_path):
-    """A film of two seconds."""
-    path, draws = tmp_path / "clip.avi", np.random.default_rng(0)
+    """A film of two seconds with a voice."""
+    pitch = 2 * np.pi * 150 * np.arange(32_000) / 16_000
+    return write_film(tmp_path / "clip.avi", 3_000 * sum(np.cos(k * pitch) / k for k in range(1, 20)))
+
+
+def write_film(path, samples):
+    draws = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
         seen = container.add_stream("mpeg4", rate=25)
         seen.width, seen.height, seen.pix_fmt = 64, 48, "yuv420p"
@@ -73,7 +78,7 @@ def film(tmp_path):
         for _ in range(50):
             pixels = draws.integers(0, 255, (48, 64, 3), dtype=np.uint8)
             container.mux(seen.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        sound = av.AudioFrame.from_ndarray(draws.normal(0, 2_000, (1, 32_000)).astype(np.int16), "s16", "mono")
+        sound = av.AudioFrame.from_ndarray(samples.astype(np.int16)[None], "s16", "mono")
         sound.sample_rate, sound.pts = 16_000, 0
         for packets in (heard.encode(sound), heard.encode(None), seen.encode(None)):
             container.mux(packets)
@@ -135,6 +140,17 @@ def test_clips_that_are_no_use_are_told_and_the_others_still_predicted(call, mes
     code, out, err = call("predict", f"{study.name}/fe2e-seed0", film)
     assert (code, out) == (2, "")
     assert err.endswith("clip.avi: the network reads what is said, and no transcript was given\n")
+
+
+def test_a_clip_without_a_voice_is_predicted_and_told(call, mesm, tmp_path):
+    study, _ = mesm
+    clip = write_film(tmp_path / "noise.avi", np.random.default_rng(0).normal(0, 2_000, 32_000))
+    code, out, err = call("predict", f"{study.name}/fe2e-seed0", clip, "--text", "hello")
+    assert code == 2
+    assert err == f"study: {clip} has no voice in it: what is said of it means little, unless somebody whispers\n"
+    assert re.search(r"noise\.avi +gender +(female|male) ", out)
+    (entry,) = json.loads(call("predict", f"{study.name}/fe2e-seed0", clip, "--text", "hello", "--json")[1])
+    assert set(entry) == {"clip", "tasks", "problem"}
 
 
 @pytest.mark.parametrize(
