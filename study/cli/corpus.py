@@ -23,10 +23,10 @@ def corpus_prepare(
     quiet: Quiet = False,
 ) -> None:
     """Prepare a corpus for training and print where it is; `--root` of a study may then be that folder."""
-    from study import corpus_job, definition
+    from study import corpus_job, overriding
     from study.progress import make_display
 
-    given = definition.parse_options(options or [])
+    given = overriding.parse_options(options or [])
     print(corpus_job.prepare_corpus(name, root, network, preset, make_display(quiet=quiet), out=out, options=given))
 
 
@@ -39,10 +39,10 @@ def corpus_check(
     quiet: Quiet = False,
 ) -> None:
     """Read every file and tell what is missing, unreadable or mislabelled, also against what was published."""
-    from study import corpus_job, definition, screen
+    from study import corpus_job, overriding, screen
     from study.progress import make_display
 
-    findings = corpus_job.check_corpus(name, root, make_display(quiet=quiet), definition.parse_options(options or []))
+    findings = corpus_job.check_corpus(name, root, make_display(quiet=quiet), overriding.parse_options(options or []))
     raise typer.Exit(screen.show_corpus_findings(findings, as_json=as_json))
 
 
@@ -58,8 +58,8 @@ def corpus_stats(
     quiet: Quiet = False,
 ) -> None:
     """Count utterances by class, gender, speaker and session, and measure their durations."""
-    from study import corpus_job, definition, screen
+    from study import corpus_job, overriding, screen
     from study.progress import make_display
 
-    given, display = definition.parse_options(options or []), make_display(quiet=quiet)
+    given, display = overriding.parse_options(options or []), make_display(quiet=quiet)
     screen.show_tables(corpus_job.describe_corpus(name, root, display, given, figure=figure), as_json=as_json)

@@ -47,9 +47,9 @@ def strategies_check(
     from contextlib import redirect_stdout
 
     from strategies import examination
-    from study import definition, screen
+    from study import overriding, screen
 
-    given = definition.parse_options(options or [])
+    given = overriding.parse_options(options or [])
     with examination.importable_from(Path.cwd()), redirect_stdout(sys.stderr):  # what the class prints is no verdict
         verdicts = examination.examine(examination.find(target), given)
     raise typer.Exit(screen.show_verdicts(target, verdicts, as_json=as_json or bool(context.obj)))
@@ -72,7 +72,7 @@ def networks(
     as_json: Json = False,
 ) -> None:
     """List the networks, show one in full, or summarise its layers."""
-    from study import definition, network_pages
+    from study import network_pages, overriding
 
     if summary and name is None:
         raise UserError("--summary is of one network: study networks NAME --summary")
@@ -83,7 +83,7 @@ def networks(
     elif not summary:
         network_pages.show_network(name, as_json=as_json)
     else:
-        given = definition.parse_options(options or [])
+        given = overriding.parse_options(options or [])
         network_pages.show_summary(name, preset, modalities, given, depth, as_json=as_json)
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from study import definition
 from study.definition import Definition, load, validate
 from study.errors import DefinitionError
+from study.overriding import overridden
 
 MINIMAL = {"name": "mine", "arms": [{"strategy": "equal"}]}
 
@@ -42,12 +43,13 @@ def test_overrides_are_yaml_and_reach_into_parts_without_losing_their_neighbours
 def test_settings_for_a_corpus_apply_to_it_alone_and_lose_against_overrides():
     content = MINIMAL | {"per_corpus": {"ravdess": {"training": {"epochs": 33}}}}
     text = yaml.safe_dump(content)
-    other = definition._override(yaml.safe_load(text), [])
-    chosen = definition._override(yaml.safe_load(text), ["corpus.name=ravdess"])
-    overridden = definition._override(yaml.safe_load(text), ["training.epochs=2", "corpus.name=ravdess"])
-    assert "training" not in other
-    assert chosen["training"] == {"epochs": 33}
-    assert overridden["training"] == {"epochs": 2}
+
+    def of(*overrides):
+        return overridden(yaml.safe_load(text), overrides, "synthetic", "speaker_disjoint")
+
+    assert "training" not in of()
+    assert of("corpus.name=ravdess")["training"] == {"epochs": 33}
+    assert of("training.epochs=2", "corpus.name=ravdess")["training"] == {"epochs": 2}
 
 
 def test_a_protocol_is_settings_that_hold_together_and_lose_against_overrides():
@@ -62,7 +64,7 @@ def test_a_protocol_is_settings_that_hold_together_and_lose_against_overrides():
     }
 
     def of(*overrides):
-        return definition._override(yaml.safe_load(yaml.safe_dump(content)), overrides)
+        return overridden(yaml.safe_load(yaml.safe_dump(content)), overrides, "synthetic", "speaker_disjoint")
 
     assert "split" not in of()
     assert of("protocol=leaky")["split"] == {"protocol": "replication_random"}
