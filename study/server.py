@@ -240,9 +240,11 @@ def _await_answer(server: Server, timeout_s: float) -> None:
     Raises:
         StudyError: it ended, or is not healthy in time; with the last line of its log.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline, before = time.monotonic() + timeout_s, True
     while not answers(server):
-        if not server.processes():
+        # Twice in a row: while a process begins, the system shows its environment, and so its mark, as empty.
+        before, there = bool(server.processes()), before
+        if not (before or there):
             raise StudyError(f"the MLflow server ended before it answered: {_last_line()}")
         if time.monotonic() > deadline:
             raise StudyError(f"the MLflow server did not answer within {timeout_s:.0f} s: {_last_line()}")

@@ -234,3 +234,23 @@ def test_a_taken_port_is_told_before_anything_is_started(monkeypatch, tmp_path):
         with pytest.raises(StudyError, match="is not free"):
             server.start(tmp_path / "studies", taken.getsockname()[1])
     assert server.find() is None
+
+
+@pytest.mark.parametrize(("seen", "comes_up"), [([[], [7]], True), ([[7], [], [7]], True), ([[7], [], []], False)])
+def test_a_process_whose_environment_cannot_be_read_yet_has_not_ended(seen, comes_up, monkeypatch):
+    """Seen on a busy machine: the server was said to have ended in the instant in which it began."""
+    looks, statuses = iter(seen), iter([401, 200])
+    monkeypatch.setattr(server, "_POLL_S", 0.0)
+    monkeypatch.setattr(server, "answers", lambda _: next(looks, None) is None)
+    monkeypatch.setattr(server, "_status", lambda *_: next(statuses))
+    monkeypatch.setattr(server, "_credentials", lambda: ("admin", "secret"))
+    monkeypatch.setattr(server, "_last_line", lambda: "it said nothing")
+    there = iter(seen)
+    monkeypatch.setattr(server.Server, "processes", lambda _: next(there))
+    begun = server.Server("mark", 5000, "home", "sqlite://")
+    if comes_up:
+        server._await_answer(begun, 10.0)
+        assert next(statuses, None) is None
+    else:
+        with pytest.raises(StudyError, match="ended before it answered"):
+            server._await_answer(begun, 10.0)
