@@ -103,12 +103,8 @@ class Beside:
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
 
-    @property
-    def lines(self) -> list[str]:
-        """What differs, why no difference is computed, and what has to be said of each."""
-        return list(self._lines())
-
-    def _lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
+        """Yield what differs, why no difference is computed, and what has to be said of each."""
         first, second = self.sides
         yield (
             f"{first.study} ({first.split}) and {second.study} ({second.split}), each by itself: intervals and "
@@ -118,14 +114,6 @@ class Beside:
             yield f"settings that differ: {'; '.join(self.settings)}"
         for side in self.sides:
             yield from (f"{side.study}: {text}" for text in side.told)
-
-    def as_dict(self) -> Mapping[str, Any]:
-        """Return everything as plain values."""
-        return {
-            "studies": [{"study": side.study, "split": side.split} for side in self.sides],
-            "arms": [{str(name): value for name, value in row.items()} for row in self.table().to_dict("records")],
-            "lines": self.lines,
-        }
 
 
 def beside(first: StudyFolder, second: StudyFolder) -> Beside:

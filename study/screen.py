@@ -237,13 +237,14 @@ def show_beside(home: Path, names: Sequence[str], output: str) -> None:
     first, second = (records.find(home, name) for name in names)
     found = beside(first, second)
     if output == "json":
-        print_json(found.as_dict())
+        studies = [{"study": side.study, "split": side.split} for side in found.sides]
+        print_json({"studies": studies, "arms": _records(found.table()), "lines": list(found.lines())})
     elif output == "csv":
         print_csv(found.table())
-        say(*found.lines)
+        say(*found.lines())
     else:
         print_table(*found.rows(), words=("study",))
-        print_lines(found.lines)
+        print_lines(found.lines())
 
 
 def show_ranking(ranking: "Ranking", output: str, figure: Path | None = None) -> None:

@@ -240,14 +240,15 @@ def _await_answer(server: Server, timeout_s: float) -> None:
     Raises:
         StudyError: it ended, or is not healthy in time; with the last line of its log.
     """
-    deadline, before = time.monotonic() + timeout_s, True
+    deadline, was_there = time.monotonic() + timeout_s, True
     while not answers(server):
-        # Twice in a row: while a process begins, the system shows its environment, and so its mark, as empty.
-        before, there = bool(server.processes()), before
-        if not (before or there):
+        is_there = bool(server.processes())
+        # Gone twice in a row: while a process begins, the system shows its environment, and so its mark, as empty.
+        if not (is_there or was_there):
             raise StudyError(f"the MLflow server ended before it answered: {_last_line()}")
         if time.monotonic() > deadline:
             raise StudyError(f"the MLflow server did not answer within {timeout_s:.0f} s: {_last_line()}")
+        was_there = is_there
         time.sleep(_POLL_S)
     listing = f"{server.uri}/api/2.0/mlflow/experiments/search?max_results=1"
     if _status(listing) != 401:

@@ -17,10 +17,6 @@ PICTURES = 16
 """The number of rows can be divided by it, wherever nothing else is said."""
 
 
-MOST = 8192
-"""Rows to be multiplied at a time, so that what is read again comes from the processor's cache."""
-
-
 def rounded(count: int) -> int:
     """Return the number of rows that so many are filled up to: a multiple of 16, at most an eighth more than needed.
 

@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.networks.products import MOST, outer, padded, product, rounded
+from trainables.networks.products import outer, padded, product, rounded
 
+MOST = 8192
+"""Rows to be multiplied at a time, a multiple of 16, so that what is read again comes from the processor's cache."""
 _CENTRE, _SIDES = 4, (0, 1, 2, 3, 5, 6, 7, 8)
 """Weights of a 3x3 kernel, row by row; side k lies opposite of side 8 - k."""
 
