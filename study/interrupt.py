@@ -7,10 +7,57 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 _AGAIN_S = 0.1
-"""Until an interruption that Python has dropped is tried again: it may be in the midst of an import."""
+"""Until an interruption that was dropped comes again: the process may be in the midst of an import."""
+
+
+class Interruption(KeyboardInterrupt):
+    """Comes again where it was dropped: only who says so with ``heard`` has dealt with it.
+
+    Python drops it in the callback of a lock of imports. Libraries in C drop it wherever they take any exception for
+    the answer "no", or put one of their own in its place, as Matplotlib's drawing does, and Ray, which makes it a new
+    ``KeyboardInterrupt``. Whoever drops it lets go of the exception itself, which is how we know.
+    """
+
+    num_raised = 0
+    num_heard = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        Interruption.num_raised += 1
+        self._number = Interruption.num_raised
+
+    def __del__(self) -> None:
+        if self._number > Interruption.num_heard and not sys.is_finalizing():
+            _come_again()
+
+
+def _come_again() -> None:
+    timer = threading.Timer(_AGAIN_S, _again)
+    timer.daemon = True
+    timer.start()
+
+
+def _again() -> None:
+    """Interrupt again, unless that was heard of meanwhile; not while another interruption is on its way out."""
+    if not unheard():
+        return
+    if _is_on_its_way():
+        _come_again()
+    else:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def _is_on_its_way() -> bool:
+    """Whether the main thread tidies up after an interruption, or is in the midst of a handler of one."""
+    found: Any = sys._current_exceptions().get(threading.main_thread().ident or 0)
+    failure = found[1] if isinstance(found, tuple) else found  # a tuple in Python 3.11
+    while failure is not None and not isinstance(failure, KeyboardInterrupt):
+        failure = failure.__context__
+    return failure is not None
 
 
 def heed() -> None:
@@ -18,34 +65,35 @@ def heed() -> None:
 
     A shell tells what a script starts in the background to ignore SIGINT; `study stop` would not be heard then.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _as_sigint)
     sys.unraisablehook = _dropped
 
 
-def _as_sigint(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  (what a handler is given)
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  (what a handler is given)
+    raise Interruption
+
+
+def _as_sigint(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     handler = signal.getsignal(signal.SIGINT)  # Tune has one of its own while trials run
     if callable(handler):
         handler(signal.SIGINT, frame)
 
 
 def _dropped(what: "sys.UnraisableHookArgs") -> None:
-    """Interrupt again where Python has nobody to hand an interruption to, as in the callback of a lock of imports."""
-    if not issubclass(what.exc_type, KeyboardInterrupt):
+    """Say nothing of an interruption that Python has nobody to hand to: it comes again."""
+    if not issubclass(what.exc_type, Interruption):
         sys.__unraisablehook__(what)
-        return
-    timer = threading.Timer(_AGAIN_S, os.kill, [os.getpid(), signal.SIGINT])
-    timer.daemon = True
-    timer.start()
 
 
 def heard() -> None:
-    """Tell Python that an interruption was dealt with, so that the process ends with its own exit code.
+    """Say that the interruptions there were have been dealt with: they do not come again."""
+    Interruption.num_heard = Interruption.num_raised
 
-    One that came out of ``exec`` of a text, as in the imports of libraries, is remembered until the next ``exec``: the
-    process would end itself by SIGINT at last.
-    """
-    exec("pass")
+
+def unheard() -> bool:
+    """Whether somebody has interrupted this process and nobody has dealt with it yet."""
+    return Interruption.num_heard < Interruption.num_raised
 
 
 @contextmanager

@@ -142,6 +142,7 @@ def _run_rounds(
         try:
             time.sleep(current.pause_s)
         except KeyboardInterrupt:
+            interrupt.heard()
             return False
     return True
 

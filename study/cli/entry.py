@@ -67,6 +67,6 @@ def exit_code(arguments: list[str]) -> int:
         if failure.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG):
             raise
         code = complain(_told(failure))
-    except Exception as failure:
-        code = usage_error(failure)
+    except Exception as failure:  # an interruption too, where a library in C has made it one of its own
+        code = interrupted() if interrupt.unheard() else usage_error(failure)
     return code if isinstance(code, int) else 0

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from strategies.errors import UserError, unknown
+from study import interrupt
 from study.cli.apps import RESULTS, app, export_app
 from study.cli.arguments import (
     ClusterFile,
@@ -217,5 +218,6 @@ def ui(
                 for _ in lines:
                     pass
             except KeyboardInterrupt:
+                interrupt.heard()
                 raise typer.Exit(0) from None
     serve(home_of(home), port)

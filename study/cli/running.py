@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from strategies.errors import UserError
+from study import interrupt
 from study.cli.apps import RUN, app
 from study.cli.arguments import (
     ClusterFile,
@@ -80,6 +81,7 @@ def _on_cluster(cluster: Path, home: Path, quiet: bool, action: "Callable[[Sessi
     except KeyboardInterrupt:
         if not session.study:
             raise
+        interrupt.heard()
         raise typer.Exit(screen.show_detached(session.study, str(cluster))) from None
     except Detached as lost:
         complain(str(lost))
@@ -127,6 +129,7 @@ def attach(
     try:
         over = follow.show(follow.events(folder), make_display(quiet=quiet))
     except KeyboardInterrupt:
+        interrupt.heard()
         raise typer.Exit(screen.show_detached(folder.name)) from None
     if over is None:
         raise typer.Exit(EXIT_PROBLEMS)

@@ -54,16 +54,58 @@ def test_handlers_that_somebody_leaves_behind_are_replaced(handlers):
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_an_interruption_that_python_drops_comes_again(handlers):
-    class Falling:
-        def __del__(self):
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0)  # where the interruption is raised, and dropped
+class Falling:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)  # where the interruption is raised, and dropped
 
+
+def dropped_by_a_handler():
+    with contextlib.suppress(BaseException):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+
+
+@pytest.mark.parametrize("drop", [lambda: Falling() and None, dropped_by_a_handler], ids=["python", "a handler"])
+def test_an_interruption_that_is_dropped_comes_again(handlers, capfd, drop):
     interrupt.heed()
-    Falling()
+    drop()
+    assert interrupt.unheard()
     with pytest.raises(KeyboardInterrupt):
         time.sleep(30)
+    interrupt.heard()
+    time.sleep(3 * interrupt._AGAIN_S)  # and no third time
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_interruption_in_the_place_of_one_is_not_interrupted(handlers):
+    def replaced():  # as Ray does
+        try:
+            dropped_by_a_handler()
+            raise KeyboardInterrupt
+        finally:
+            time.sleep(5 * interrupt._AGAIN_S)
+            tidied.append(True)
+
+    tidied = []
+    interrupt.heed()
+    with pytest.raises(KeyboardInterrupt):
+        replaced()
+    interrupt.heard()
+    assert tidied == [True]
+
+
+def test_an_interruption_that_a_library_makes_its_own_ends_in_order(handlers, monkeypatch, capsys):
+    def draw(_, standalone_mode):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)
+        raise ValueError("Invalid affine transformation matrix")
+
+    monkeypatch.setattr("study.cli.entry.app", draw)
+    with pytest.raises(SystemExit, match="130"):
+        cli.main()
+    assert capsys.readouterr().err == "study: interrupted; what was finished is kept, and the same command goes on\n"
 
 
 OUT_OF_A_TEXT = """
