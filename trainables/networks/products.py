@@ -11,7 +11,6 @@ differ from step to step are rounded up to one of eight in each power of two: ``
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.grad import conv2d_weight
 
 PICTURES = 16
 """The number of rows can be divided by it, wherever nothing else is said."""
@@ -53,12 +52,31 @@ def product(rows: Tensor, matrix: Tensor) -> Tensor:
     return _as_rows(functional.conv2d(_as_pictures(rows), matrix[:, :, None, None]))
 
 
+def product_back(gradient: Tensor, matrix: Tensor) -> Tensor:
+    """Return ``gradient @ matrix``, ``(16 m, C'), (C', C) -> (16 m, C)``, what ``product`` hands back to its rows."""
+    if not _by_convolution(gradient):
+        return gradient @ matrix
+    return _as_rows(functional.conv_transpose2d(_as_pictures(gradient), matrix[:, :, None, None]))
+
+
 def outer(gradient: Tensor, rows: Tensor) -> Tensor:
     """Return ``gradient.T @ rows``, ``(16 m, C'), (16 m, C) -> (C', C)``."""
     if not _by_convolution(rows):
         return gradient.T @ rows
-    shape = (gradient.shape[1], rows.shape[1], 1, 1)
-    found: Tensor = conv2d_weight(_as_pictures(rows), shape, _as_pictures(gradient))  # type: ignore[no-untyped-call]
+    found: Tensor
+    _, found, _ = torch.ops.aten.convolution_backward(
+        _as_pictures(gradient),
+        _as_pictures(rows),
+        rows.new_empty(gradient.shape[1], rows.shape[1], 1, 1),  # its shape is asked for, not what is in it
+        bias_sizes=None,
+        stride=(1, 1),
+        padding=(0, 0),
+        dilation=(1, 1),
+        transposed=False,
+        output_padding=(0, 0),
+        groups=1,
+        output_mask=(False, True, False),
+    )
     return found.flatten(1)
 
 

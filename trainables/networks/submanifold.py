@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.networks.products import outer, padded, product, rounded
+from trainables.networks.products import outer, padded, product, product_back, rounded
 
 MOST = 8192
 """Rows to be multiplied at a time, a multiple of 16, so that what is read again comes from the processor's cache."""
@@ -86,27 +86,26 @@ class SubmanifoldConvolution(torch.autograd.Function):
         return result[: len(rows)].to(rows.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: ANN401
         """Return the gradients with respect to rows and weight."""
         rows, weight = ctx.saved_tensors
         wide, matrices = _wide(rows), _matrices(weight)
         given, filled = padded(gradients[0]), padded(rows)
-        of_rows = product(given, matrices[_CENTRE].T).to(wide) if ctx.needs_input_grad[0] else None
-        of_matrices = torch.zeros_like(matrices, dtype=wide) if ctx.needs_input_grad[1] else None
-        if of_matrices is not None:
-            for some in zip(torch.split(given, MOST), torch.split(filled, MOST), strict=True):
-                of_matrices[_CENTRE] += outer(*some)
+        of_rows = product_back(given, matrices[_CENTRE]).to(wide)
+        of_matrices: dict[int, Tensor] = {}
+        for some in zip(torch.split(given, MOST), torch.split(filled, MOST), strict=True):
+            _add(of_matrices, _CENTRE, outer(*some).to(wide))
         for side, targets, sources in _parts(ctx.pairs):
             of_targets = given.index_select(0, targets)
-            if of_rows is not None:
-                of_rows.index_add_(0, sources, product(of_targets, matrices[side].T).to(wide))
-            if of_matrices is not None:
-                of_matrices[side] += outer(of_targets, filled.index_select(0, sources))
-        return (
-            None if of_rows is None else of_rows[: len(rows)].to(rows.dtype),
-            None if of_matrices is None else _kernel(of_matrices).to(weight.dtype),
-            None,
-        )
+            of_rows.index_add_(0, sources, product_back(of_targets, matrices[side]).to(wide))
+            _add(of_matrices, side, outer(of_targets, filled.index_select(0, sources)).to(wide))
+        kernel = _kernel(torch.stack([of_matrices[side] for side in range(len(matrices))]))
+        return of_rows[: len(rows)].to(rows.dtype), kernel.to(weight.dtype), None
+
+
+def _add(sums: dict[int, Tensor], side: int, part: Tensor) -> None:
+    """Add to one of some sums; the first part is the sum so far, and is written to."""
+    sums[side] = sums[side].add_(part) if side in sums else part
 
 
 def _wide(rows: Tensor) -> torch.dtype:

@@ -15,7 +15,8 @@ from trainables.errors import NetworkError
 from trainables.inputs import SAMPLES_PER_FRAME, InputSettings
 from trainables.networks import bridge
 from trainables.networks.bridge import Bridge, masking_probability
-from trainables.session import Session, TrialSpecification
+from trainables.session import Session
+from trainables.specification import TrialSpecification
 from trainables.tasks import Task, concordance, task_loss
 
 DIMENSIONS = ("valence", "arousal", "dominance")

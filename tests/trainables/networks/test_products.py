@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.networks.products import PICTURES, linear, outer, padded, product, rounded
+from trainables.networks.products import PICTURES, linear, outer, padded, product, product_back, rounded
 
 KINDS = [torch.float32, torch.float64, torch.bfloat16]
 
@@ -29,6 +29,7 @@ def test_products_are_those_of_matrices(kind):
     rows, gradient, matrix = (torch.randn(*size).to(kind) for size in ((48, 6), (48, 10), (10, 6)))
     torch.testing.assert_close(product(rows, matrix), rows @ matrix.T)
     torch.testing.assert_close(product(rows, matrix.T.contiguous().T), rows @ matrix.T)
+    torch.testing.assert_close(product_back(gradient, matrix), gradient @ matrix)
     torch.testing.assert_close(outer(gradient, rows), gradient.T @ rows)
 
 
