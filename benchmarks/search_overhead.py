@@ -34,7 +34,7 @@ from study.search.bayesian import KnownSpaceTPE
 from study.tuning import Tuner
 from trainables import corpora
 from trainables import trial as adapter
-from trainables.session import TrialSpecification
+from trainables.specification import TrialSpecification
 
 RATE, DECAY = "training.learning_rate", "training.weight_decay"
 SPACE = {RATE: {"low": 1e-4, "high": 1e-2, "log": True}, DECAY: {"low": 0.0, "high": 0.1}}

@@ -43,7 +43,8 @@ def train(fields: dict) -> int:
     """Train one trial on one thread and return its number of rows."""
     import torch
 
-    from trainables.session import Session, TrialSpecification
+    from trainables.session import Session
+    from trainables.specification import TrialSpecification
 
     torch.set_num_threads(1)
     return len(list(Session(TrialSpecification(**fields)).run()))

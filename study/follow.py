@@ -22,7 +22,7 @@ from study.search.segments import split_name
 from study.search.settings import Search
 from study.tuning_board import FollowedBoard
 from study.validation import is_event
-from trainables.session import TrialSpecification
+from trainables.specification import TrialSpecification
 
 Event = dict[str, Any]
 

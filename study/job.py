@@ -34,7 +34,7 @@ from trainables import corpora
 from trainables.corpora import Store
 from trainables.corpora import registry as corpus_registry
 from trainables.networks import registry as network_registry
-from trainables.session import TrialSpecification
+from trainables.specification import TrialSpecification
 
 
 @dataclass(frozen=True)

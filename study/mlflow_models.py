@@ -8,7 +8,8 @@ from typing import Any
 
 from strategies.text import redacted
 from study.errors import StudyError
-from study.mlflow_writer import TRIAL_TAG, connect, reason_of
+from study.mlflow_runs import TRIAL_TAG
+from study.mlflow_store import connect, reason_of
 from trainables.checkpoint import BEST
 
 MODEL_TAG, DIGEST_TAG = "study.model", "study.model.sha256"

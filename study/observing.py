@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trainables.session import Row, TrialSpecification
+    from trainables.rows import Row
+    from trainables.specification import TrialSpecification
 
 
 class Observer:

@@ -18,7 +18,7 @@ from study.search.settings import Search
 from trainables.corpora import Corpus
 
 if TYPE_CHECKING:
-    from trainables.session import TrialSpecification
+    from trainables.specification import TrialSpecification
 
 _FILES = 3
 """Checkpoints that a finished trial leaves, at most: the last, the one before, and the chosen network."""

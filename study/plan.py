@@ -21,7 +21,8 @@ from trainables import networks
 from trainables.corpora import Corpus, Split, check_protocol, split_for_tasks
 from trainables.corpora.base import check_texts
 from trainables.corpora.folds import chosen_folds, count_folds, fold_splits
-from trainables.session import TrialSpecification, build_network
+from trainables.session import build_network
+from trainables.specification import TrialSpecification
 from trainables.tasks import Task, metric_names
 
 

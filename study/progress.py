@@ -22,7 +22,8 @@ from study.observing import Observer
 
 if TYPE_CHECKING:
     from study.arms import Arm
-    from trainables.session import Row, TrialSpecification
+    from trainables.rows import Row
+    from trainables.specification import TrialSpecification
 
 
 _REFRESH_PER_SECOND = 4

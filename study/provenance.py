@@ -20,7 +20,7 @@ from study.definition import CHOSEN_FROM
 from study.plan import Plan
 from study.plan_text import network_line
 from trainables.corpora import Split, Store
-from trainables.session import TrialSpecification
+from trainables.specification import TrialSpecification
 
 PACKAGES = ("torch", "torchvision", "torchaudio", "ray", "mlflow", "optuna", "numpy", "pandas", "scipy")
 """Libraries whose versions can change a study's numbers."""

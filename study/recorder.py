@@ -2,7 +2,8 @@
 
 from study.observing import Observer
 from study.records import StudyFolder
-from trainables.session import Row, TrialSpecification
+from trainables.rows import Row
+from trainables.specification import TrialSpecification
 
 
 class Recorder(Observer):

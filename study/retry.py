@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from study.definition import Resources
 
 if TYPE_CHECKING:
-    from trainables.session import TrialSpecification
+    from trainables.specification import TrialSpecification
 
 PAUSES_S = (5.0, 20.0, 60.0)
 """Seconds before the second, third and every later round: a disk is emptied and a machine is back after minutes."""

@@ -15,7 +15,7 @@ from study.observing import Observer
 from study.retry import PAUSES_S, Retries, Round
 
 if TYPE_CHECKING:
-    from trainables.session import TrialSpecification
+    from trainables.specification import TrialSpecification
 
 
 def settled(

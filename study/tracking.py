@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 from strategies.text import redacted
 from study import server
 from study.errors import StudyError
-from study.mlflow_writer import Writer, concerns_one_run, connect, experiments, reason_of
+from study.mlflow_store import concerns_one_run, connect, experiments, reason_of
+from study.mlflow_writer import Writer
 from study.observing import Observer
 from study.records import StudyFolder
 
 if TYPE_CHECKING:
-    from trainables.session import Row, TrialSpecification
+    from trainables.rows import Row
+    from trainables.specification import TrialSpecification
 
 
 _PERIOD_S = 4.0

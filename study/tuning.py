@@ -18,7 +18,7 @@ from strategies.text import redacted
 from study.analysis.tuning import Tuning
 from study.errors import StudyError
 from study.methods import corners
-from study.mlflow_writer import TuningWriter
+from study.mlflow_tuning import TuningWriter
 from study.observing import Observer
 from study.plan import Plan, configured_arm
 from study.records import TUNING, StudyFolder
@@ -28,7 +28,8 @@ from study.search.settings import Search
 from study.tracking import Tracker
 from study.tuning_board import CampaignBoard
 from trainables.corpora import Corpus
-from trainables.session import Row, TrialSpecification
+from trainables.rows import Row
+from trainables.specification import TrialSpecification
 
 _BREEDING = ("pbt", "pb2")
 """Schedulers that begin configurations from checkpoints of others."""

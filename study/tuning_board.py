@@ -15,7 +15,7 @@ from study.search.settings import Search
 
 if TYPE_CHECKING:
     from study.search.campaign import Campaign
-    from trainables.session import TrialSpecification
+    from trainables.specification import TrialSpecification
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from study.progress import Display
     from trainables.corpora import Store
     from trainables.predictions import Predictions
-    from trainables.session import Row, TrialSpecification
+    from trainables.rows import Row
+    from trainables.specification import TrialSpecification
 
 MEASURED = ("time/", "memory/")
 """Numbers that no repetition gives again."""

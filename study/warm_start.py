@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strategies.errors import unknown
-from study import mlflow_writer, records
+from study import mlflow_store, records
 from study.errors import StudyError
 from study.plan import Plan
 from study.records import StudyFolder
@@ -95,9 +95,9 @@ def _chosen_in_mlflow(home: Path, name: str) -> dict[str, dict[str, Any]]:
     uri = default_uri(home)
     database = Path(uri.removeprefix("sqlite:///"))
     try:
-        found = {} if uri.startswith("sqlite:") and not database.exists() else mlflow_writer.chosen_runs(uri, name)
+        found = {} if uri.startswith("sqlite:") and not database.exists() else mlflow_store.chosen_runs(uri, name)
     except Exception as failure:
-        reason = mlflow_writer.reason_of(failure)
+        reason = mlflow_store.reason_of(failure)
         raise StudyError(f"search.start_from: study {name} is not in {home}, and MLflow says: {reason}") from failure
     if not found:
         wrong = unknown("study", name, records.names(home))

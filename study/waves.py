@@ -20,7 +20,7 @@ from study.observing import Observer
 if TYPE_CHECKING:
     from study.arms import Arm
     from study.records import StudyFolder
-    from trainables.session import TrialSpecification
+    from trainables.specification import TrialSpecification
     from trainables.tasks import Task
 
 DERIVED = (FROZEN_MEAN, EFFECTIVE_LR)

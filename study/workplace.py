@@ -9,7 +9,7 @@ from study.errors import StudyError
 from study.progress import Display
 from study.records import StudyFolder
 from trainables import corpora
-from trainables.session import TrialSpecification
+from trainables.specification import TrialSpecification
 
 
 def refuse_unfit(found: Sequence[nodes.Node], display: Display) -> None:

@@ -24,7 +24,7 @@ from trainables.corpora import default_cache
 from trainables.corpora.copies import keep_copy
 from trainables.corpora.store import FILES, MANIFEST
 from trainables.errors import MachineError, TrainingError
-from trainables.session import TrialSpecification
+from trainables.specification import TrialSpecification
 
 PIECE_BYTES = 32 * 2**20
 """Bytes that travel at a time: enough that latency does not count, little enough for any machine's memory."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from trainables.loop import train_epoch
-from trainables.session import Session, TrialSpecification
+from trainables.session import Session
+from trainables.specification import TrialSpecification
 
 CONTEXT_BYTES = 768 * 2**20
 """Memory of a GPU that a process holds beside PyTorch's own: CUDA's context and kernels; about 0.5 GB on an H100."""

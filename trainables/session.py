@@ -1,16 +1,13 @@
 """One trial in plain PyTorch: built from its specification, trained epoch by epoch, resumable, one row an epoch."""
 
-import functools
-import json
 import math
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +18,6 @@ import strategies
 from strategies import Strategy
 from trainables import checkpoint, memory, multilabel, networks
 from trainables.batch import Batch
-from trainables.corpora import Batches, Store, open_place, split_for_tasks, units_of
 from trainables.errors import TrainingError
 from trainables.loop import (
     EpochOutcome,
@@ -34,13 +30,10 @@ from trainables.loop import (
 )
 from trainables.networks import Network
 from trainables.predictions import Outputs, Predictions, predictions_of
-from trainables.tasks import MISSING, Task, class_weights, joint_loss, normalised, score
-
-Row = dict[str, float | int | str]
-"""What a trial reports after an epoch."""
-
-PER_CLASS = ("uar", "macro_f1", "searched_uar", "searched_macro_f1")
-"""Metrics that are means over classes."""
+from trainables.rows import Row, Scoring, means, medians
+from trainables.specification import TrialSpecification
+from trainables.tasks import Task, class_weights
+from trainables.trial_data import data_of
 
 CHECKPOINT_SECONDS = float(os.environ.get("STUDY_CHECKPOINT_SECONDS", 30.0))
 """A checkpoint is written after the first epoch that ends this long after the one before, and at the end.
@@ -48,75 +41,6 @@ CHECKPOINT_SECONDS = float(os.environ.get("STUDY_CHECKPOINT_SECONDS", 30.0))
 Half a minute is what a kill may cost; ``STUDY_CHECKPOINT_SECONDS`` says otherwise, as for machines
 that are often taken away.
 """
-
-
-@dataclass(frozen=True)
-class TrialSpecification:
-    """Everything that decides a trial's numbers; plain values, so that it travels to any worker.
-
-    Attributes:
-        trial: unique name, such as ``softmax-seed0``.
-        arm: the arm it belongs to.
-        seed: decides initialisation, data order and dropout; shared by all arms.
-        store: path of the prepared corpus.
-        split: ``protocol`` and its ``options``; ``pooled`` if it is one fold of several that are tested as one pool.
-        network: ``name``, ``preset``, ``modalities`` and ``options``.
-        strategy: ``name`` and ``options``.
-        tasks: ``name``, ``classes`` and ``kind`` of each task, see ``Task.as_dict``.
-        training: see ``TrainingSettings``.
-        reference_weights: task -> weight of the joint loss that checkpoints and arms are judged by; sums to 1.
-        folder: where checkpoints are kept; None keeps the best network in memory and cannot resume.
-        first: epochs that segments of the trial before this one have trained and reported.
-        until: epoch after which the trial pauses: a checkpoint is written, and the test split is not looked at. None
-            trains to the end.
-        parent: checkpoint that a trial without one of its own begins from, such as ``equal-c0-seed1000/epoch-3.pt`` in
-            the folder that holds ``folder``; training and strategy are its own, whatever the other trial's were.
-        loss_scales: task -> factor of its loss in training; what is reported is without it.
-        criterion: task -> weight of the loss on validation that the network is chosen by; None for the reference
-            weights.
-        changes: ``epoch``, ``training`` and ``options`` of the strategy: values that hold once so many epochs are done.
-    """
-
-    trial: str
-    arm: str
-    seed: int
-    store: str
-    split: Mapping[str, Any]
-    network: Mapping[str, Any]
-    strategy: Mapping[str, Any]
-    tasks: Sequence[Mapping[str, Any]]
-    training: Mapping[str, Any]
-    reference_weights: Mapping[str, float]
-    folder: str | None = None
-    first: int = 0
-    until: int | None = None
-    parent: str | None = None
-    changes: Sequence[Mapping[str, Any]] = ()
-    loss_scales: Mapping[str, float] = field(default_factory=dict)
-    criterion: Mapping[str, float] | None = None
-
-    @property
-    def fold(self) -> int | None:
-        """The fold it tests on, in a study over folds; else None."""
-        return int(self.split["options"]["fold"]) if self.split.get("pooled") else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the specification as plain dictionaries and lists."""
-        return asdict(self)
-
-    def at(self, epoch: int) -> "TrialSpecification":
-        """Return the specification with the values that hold once ``epoch`` epochs are done."""
-        found = self
-        for change in sorted(self.changes, key=lambda change: int(change["epoch"])):
-            if change["epoch"] <= epoch:
-                options = {**found.strategy["options"], **change.get("options", {})}
-                training = {**found.training, **change.get("training", {})}
-                found = replace(found, training=training, strategy={**found.strategy, "options": options})
-        return found
-
-    def make_tasks(self) -> tuple[Task, ...]:
-        """Return the tasks in the order of the network's heads and the strategy's weights."""
-        return tuple(map(Task.from_dict, self.tasks))
 
 
 def build_network(settings: Mapping[str, Any], tasks: Sequence[Task]) -> Network:
@@ -146,24 +70,13 @@ class Best:
     network: dict[str, Tensor] = field(default_factory=dict)
 
 
-class _Data(NamedTuple):
-    """The corpus as a trial sees it: batches of each part, names of the test utterances, units of the ratings.
-
-    ``source`` is the name and the options of the corpus.
-    """
-
-    parts: dict[str, Batches]
-    tested: NDArray[np.str_]
-    units: dict[str, tuple[float, float]]
-    source: dict[str, Any]
-
-
 class Session:
     """A trial that is advanced epoch by epoch; picks up where its last checkpoint left off.
 
     Args:
         specification: what to train.
         device: where; None picks the first GPU this process may use, else the CPU.
+        saved: called whenever a checkpoint has been written.
 
     Attributes:
         predictions: what the chosen network says of the test utterances; None until the final row.
@@ -188,8 +101,9 @@ class Session:
         self._notes: list[str] = []
         self._saved_at = time.monotonic()
         self.predictions: Predictions | None = None
-        data = _data_of(specification)
-        self._data, self._tested, self._units, self._source = data
+        self._data, self._tested, self._units, self._source = data_of(specification)
+        folds = None if specification.fold is None else self._data["train"]
+        self._scoring = Scoring(self.tasks, specification.reference_weights, folds)
         self.learner = self._build(specification.at(0))
         self._resume()
 
@@ -282,8 +196,9 @@ class Session:
     def _epoch_row(self, outcome: EpochOutcome) -> Row:
         row: Row = {"kind": "epoch", "epoch": self.epoch, "step": self.learner.step}
         row |= {f"train/nll/{name}": loss for name, loss in outcome.losses.items()}
-        row |= self._joint_losses("train", outcome.losses)
-        row |= self._scores("valid", self._evaluate("valid")) | self._weights()
+        row |= self._scoring.joint_losses("train", outcome.losses, self._raw_weights)
+        row |= self._scoring.scores("valid", self._evaluate("valid"), self._raw_weights)
+        row |= self._scoring.weights(self._raw_weights)
         row |= outcome.diagnostics
         timing: Row = {
             "time/step_ms": 1000.0 * outcome.seconds / max(outcome.steps, 1),
@@ -300,32 +215,18 @@ class Session:
         """
         self.learner.network.load_state_dict(self.best.network)
         chosen = {name: value for name, value in self.best.row.items() if name.startswith(("train/", "valid/"))}
-        costs: Row = {
-            name: statistics.median(float(row[name]) for row in self._rows)
-            for name in self._rows[0]
-            if name.startswith(("time/", "memory/"))
-        }
         position: Row = {"kind": "final", "epoch": self.best.row["epoch"], "step": self.learner.step}
         thresholds, outputs = self._thresholds(), self._evaluate("test")
         self.predictions = predictions_of(self.tasks, self._tested, outputs, self._units, thresholds)
-        means = _means(self._rows, "gradient/")
-        scores = self._scores("test", outputs) | self._searched(outputs, thresholds)
-        return position | chosen | scores | self._weights() | means | costs
+        scores = self._scoring.scores("test", outputs, self._raw_weights)
+        scores |= self._scoring.searched("test", outputs, thresholds) | self._scoring.weights(self._raw_weights)
+        return position | chosen | scores | means(self._rows, "gradient/") | medians(self._rows, "time/", "memory/")
 
     def _thresholds(self) -> dict[str, NDArray[np.float32]]:
         """Return multilabel task -> log odds above which a class is a yes, the best on validation, ``(K,)``."""
         several = [task.name for task in self.tasks if task.kind == "multilabel"]
         outputs = self._evaluate("valid") if several else {}
         return {name: multilabel.best_thresholds(*outputs[name]) for name in several}
-
-    def _searched(self, outputs: Outputs, thresholds: Mapping[str, NDArray[np.float32]]) -> Row:
-        return {
-            f"test/{metric}/{task.name}": value
-            for task in self.tasks
-            if task.name in thresholds
-            for metric, value in multilabel.scores_at(thresholds[task.name], *outputs[task.name]).items()
-            if metric not in PER_CLASS or self._has_all_classes(task, outputs[task.name][1])
-        }
 
     def _learning_rates(self) -> Row:
         """Return the learning rates of the coming epoch; the strategy has one if it has parameters."""
@@ -336,36 +237,9 @@ class Session:
         with closing(self._data[split].ordered(pinned=self._pinned)) as batches:
             return evaluate(self.learner.network, batches, self.tasks, self.device)
 
-    def _scores(self, split: str, outputs: Outputs) -> Row:
-        scores = {task.name: score(task, *outputs[task.name]) for task in self.tasks}
-        row: Row = {
-            f"{split}/{metric}/{task.name}": value
-            for task in self.tasks
-            for metric, value in scores[task.name].items()
-            if metric not in PER_CLASS or self._has_all_classes(task, outputs[task.name][1])
-        }
-        return row | self._joint_losses(split, {name: metrics["nll"] for name, metrics in scores.items()})
-
-    def _has_all_classes(self, task: Task, labels: NDArray[np.generic]) -> bool:
-        """Whether a mean over classes tells something: not where a fold lacks classes that training has."""
-        if self.specification.fold is None:
-            return True
-        if task.kind == "multilabel":
-            return multilabel.has_both(labels, self._data["train"].labels(task.name))
-        return bool(np.isin(self._data["train"].labels(task.name), [*np.unique(labels), MISSING]).all())
-
-    def _joint_losses(self, split: str, losses: Mapping[str, float]) -> Row:
-        own = dict(zip(losses, normalised(self.learner.strategy.last_weights.tolist()), strict=True))
-        return {
-            f"{split}/joint_nll": joint_loss(losses, self.specification.reference_weights),
-            f"{split}/weighted_nll": joint_loss(losses, own),
-        }
-
-    def _weights(self) -> Row:
-        raw = self.learner.strategy.last_weights.tolist()
-        names = [task.name for task in self.tasks]
-        row: Row = {f"weight/{name}": weight for name, weight in zip(names, normalised(raw), strict=True)}
-        return row | {f"raw_weight/{name}": weight for name, weight in zip(names, raw, strict=True)}
+    @property
+    def _raw_weights(self) -> list[float]:
+        return list(self.learner.strategy.last_weights.tolist())
 
     def _class_weights(self) -> dict[str, Tensor]:
         train = self._data["train"]
@@ -393,7 +267,7 @@ class Session:
         """
         learner = self.learner
         return {
-            "specification": _comparable(self.specification),
+            "specification": self.specification.comparable(),
             "epoch": self.epoch,
             "step": learner.step,
             "rows": self._rows,
@@ -416,7 +290,7 @@ class Session:
         try:
             checkpoint.save(folder / checkpoint.LAST, self.state_dict(), folder / checkpoint.PREVIOUS)
             if self.epoch >= self.learner.settings.epochs and self.specification.until is None:
-                best = {"specification": _comparable(self.specification), "epoch": self.epoch}
+                best = {"specification": self.specification.comparable(), "epoch": self.epoch}
                 best |= {"units": {name: list(pair) for name, pair in self._units.items()}, "corpus": self._source}
                 checkpoint.save(folder / checkpoint.BEST, vars(self.best) | best)
             self._saved()
@@ -428,7 +302,7 @@ class Session:
         if self.specification.folder is None:
             return
         state, problems = checkpoint.latest(Path(self.specification.folder), self.device)
-        if state is not None and state["specification"] == _comparable(self.specification):
+        if state is not None and state["specification"] == self.specification.comparable():
             self._restore(state)
         elif self.specification.parent is not None:
             self._restore(self._parents_state(self.specification.parent))
@@ -472,80 +346,3 @@ _GROUP = ("initial_lr", "weight_decay")
 
 def _weighted(row: Row, weights: Mapping[str, float]) -> float:
     return math.fsum(weight * float(row[f"valid/nll/{task}"]) for task, weight in weights.items())
-
-
-def _means(rows: Sequence[Row], kind: str) -> Row:
-    """Return the mean of every value whose name starts with ``kind`` over the rows that have it."""
-    names = dict.fromkeys(name for row in rows for name in row if name.startswith(kind))
-    return {name: statistics.fmean(float(row[name]) for row in rows if name in row) for name in names}
-
-
-_ELSEWHERE = {"folder", "store", "first", "until", "parent"}
-"""What of a specification changes no number of an epoch: where files are, and how far a segment goes."""
-
-
-_SELDOM = ("changes", "loss_scales", "criterion")
-"""What checkpoints from before there was this setting do not name."""
-
-
-def _comparable(specification: TrialSpecification) -> str:
-    """Return what must agree between a checkpoint and the trial that goes on from it."""
-    values = {name: value for name, value in specification.as_dict().items() if name not in _ELSEWHERE}
-    values = {name: value for name, value in values.items() if value or name not in _SELDOM}
-    training = {name: value for name, value in values["training"].items() if name != "diagnose_every"}
-    for setting in ("soft_labels", "clip_strategy"):
-        if not training.get(setting):  # checkpoints from before there was this setting do not name it
-            training.pop(setting, None)
-    values["training"] = training
-    return json.dumps(values, sort_keys=True)
-
-
-def _data_of(specification: TrialSpecification) -> _Data:
-    """Return the corpus as a trial sees it; trials in one process share what was read, whatever their networks read."""
-    data = _load_data(_data_key(specification))
-    modalities, size = specification.network["modalities"], specification.training["batch_size"]
-    return data._replace(parts={name: part.reading(modalities, size) for name, part in data.parts.items()})
-
-
-def _data_key(specification: TrialSpecification) -> str:
-    """Return what decides the utterances of a trial, their length and labels; what of them is read comes later."""
-    network = specification.network
-    seconds = networks.input_settings(network["name"], network["preset"], network["options"]).max_seconds
-    values = {name: value for name, value in specification.as_dict().items() if name in ("store", "split", "tasks")}
-    soft = bool(specification.training.get("soft_labels"))
-    return json.dumps(values | {"max_seconds": seconds, "soft_labels": soft}, sort_keys=True)
-
-
-@functools.lru_cache(maxsize=2)
-def _open(path: str) -> Store:
-    return open_place(path)
-
-
-@functools.lru_cache(maxsize=1)
-def _load_data(key: str) -> _Data:
-    """Return the corpus for a key of ``_data_key``, no media read yet; trials that follow in the process reuse it.
-
-    One at a time: a corpus may take as much memory as ``Batches`` allows.
-    """
-    values = json.loads(key)
-    store = _open(values["store"])
-    tasks = [Task.from_dict(task) for task in values["tasks"]]
-    chosen = values["split"]
-    pooled = bool(chosen.get("pooled"))
-    split = split_for_tasks(chosen["protocol"], store.table, tasks, chosen["options"], pooled=pooled)
-    units = units_of(store, tasks, split.train)
-    parts = {
-        name: Batches(
-            store,
-            getattr(split, name),
-            tasks,
-            (),
-            1,
-            values["max_seconds"],
-            units,
-            soft_labels=values["soft_labels"] and name == "train",
-        )
-        for name in ("train", "valid", "test")
-    }
-    source = {"name": store.manifest["corpus"], "options": store.manifest["options"]}
-    return _Data(parts, store.table["utterance"].iloc[split.test].to_numpy(dtype=np.str_), units, source)

@@ -12,7 +12,8 @@ from strategies import UserError
 from trainables import footprint, memory
 from trainables.delivery import Address, arranged
 from trainables.errors import MachineError
-from trainables.session import Session, TrialSpecification
+from trainables.session import Session
+from trainables.specification import TrialSpecification
 
 MEMORY, PASSING, LASTING = "memory", "passing", "lasting"
 """Kinds of failure: too little memory beside the others; a fault of the machine that may pass; the trial's own."""

@@ -12,7 +12,8 @@ from strategies.testing import linear_steps
 from study.records import StudyFolder
 from trainables import corpora, networks
 from trainables.inputs import InputSettings
-from trainables.session import Session, TrialSpecification
+from trainables.session import Session
+from trainables.specification import TrialSpecification
 
 TRAJECTORY = [[0.5, 0.5], [0.25, 0.75], [0.0, 3.0]]
 

@@ -120,15 +120,15 @@ def test_the_table_of_strategies_says_what_each_is_and_no_row_is_folded_when_pip
 
 @pytest.mark.parametrize("width", [60, 100, 120])
 def test_a_table_is_folded_between_words_and_no_name_is_cut(capsys, monkeypatch, width):
-    from study import screen
+    from study.screen import printing
 
     rows = [
         ["uncertainty_plus", "2018", "1 / (2 sigma^2), free", "temperature, entropy, learning_rate", "-"],
         ["imtl_g", "2021", "sum 1, may be negative", "-", "T=2: nash_mtl, fairgrad, config, aligned_mtl"],
         ["gradnorm", "2018", "1 backward + (T - 1) partial backwards", "alpha, learning_rate", "any T: another"],
     ]
-    monkeypatch.setattr(screen, "_console", lambda: Console(width=width))
-    screen.print_table(["strategy", "year", "weights", "tunes", "same as"], rows, words=["weights"])
+    monkeypatch.setattr(printing, "_console", lambda: Console(width=width))
+    printing.print_table(["strategy", "year", "weights", "tunes", "same as"], rows, words=["weights"])
     out = capsys.readouterr().out
     assert {word for row in rows for cell in row for word in cell.split()} <= set(out.split())
     assert width == 60 or max(map(len, out.splitlines())) <= width

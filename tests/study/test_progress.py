@@ -6,7 +6,7 @@ from rich.console import Console
 
 from study.arms import Arm
 from study.progress import Board, Display, LineDisplay, LiveDisplay, make_display
-from trainables.session import TrialSpecification
+from trainables.specification import TrialSpecification
 
 ARMS = [Arm(name, name, "softmax", {}, name, None) for name in ("a", "b")]
 

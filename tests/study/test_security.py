@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import study
 from strategies.errors import StrategyError
@@ -109,7 +110,7 @@ def test_no_way_to_the_terminal_lets_control_characters_or_secrets_through(capsy
     screen.say(text)
     screen.print_lines([text])
     screen.print_table([ESCAPE], [[text]], title=None)
-    console = LineDisplay(screen.Console(stderr=True))
+    console = LineDisplay(Console(stderr=True))
     console.say(text)
     Display.warn(console, text)
     told = "".join(capsys.readouterr())

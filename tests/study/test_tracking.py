@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from study import mlflow_writer, tracking
+from study import mlflow_runs, mlflow_store, tracking
 from study.errors import StudyError
 from study.mlflow_writer import Writer
 from study.records import StudyFolder
@@ -41,7 +41,7 @@ LOCK = {
 NEW_DATABASE = """
 import logging, sys
 import mlflow  # as somebody else may have done before
-from study.mlflow_writer import connect
+from study.mlflow_store import connect
 connect(sys.argv[1])
 logging.getLogger("mlflow.store").warning("a value was cut")
 """
@@ -100,7 +100,7 @@ def runs_of(uri, folder):
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("weighting")
     found = client.search_runs([experiment.experiment_id], f"tags.study = '{folder.name}'")
-    return client, {run.data.tags.get(mlflow_writer.TRIAL_TAG, "parent"): run for run in found}
+    return client, {run.data.tags.get(mlflow_runs.TRIAL_TAG, "parent"): run for run in found}
 
 
 def test_a_study_becomes_one_parent_run_and_one_child_run_a_trial(uri, folder):
@@ -202,7 +202,7 @@ def test_a_kill_before_or_after_any_request_leaves_nothing_out_and_nothing_twice
     """Ends the writer at its first request, writes on, ends it at its second, and so on to the last."""
     from mlflow import MlflowClient
 
-    monkeypatch.setattr("study.mlflow_writer._MAX_METRICS", 15)  # several requests a trial
+    monkeypatch.setattr("study.mlflow_runs._MAX_METRICS", 15)  # several requests a trial
     allowed = 0
     made = StudyFolder(home / f"kills-{when}")
     made.create()
@@ -313,12 +313,12 @@ def test_a_second_run_of_a_trial_and_runs_that_somebody_deleted_are_put_right(ur
     client.delete_run(runs["parent"].info.run_id)
     sync(folder, uri, "FINISHED", "", {})
     found = MlflowClient(uri).search_runs([runs["parent"].info.experiment_id], f"tags.study = '{folder.name}'")
-    assert sorted(run.data.tags.get(mlflow_writer.TRIAL_TAG, "parent") for run in found) == [
+    assert sorted(run.data.tags.get(mlflow_runs.TRIAL_TAG, "parent") for run in found) == [
         "parent",
         "softmax-seed0",
         "softmax-seed1",
     ]
-    (parent,) = (run.info.run_id for run in found if mlflow_writer.PARENT_TAG in run.data.tags)
+    (parent,) = (run.info.run_id for run in found if mlflow_runs.PARENT_TAG in run.data.tags)
     assert {run.data.tags.get("mlflow.parentRunId", parent) for run in found} == {parent}
     for run in found:
         if run.info.run_id != parent:
@@ -359,7 +359,7 @@ def test_parameters_never_change_when_a_study_goes_on_otherwise(uri, folder):
 def test_a_row_of_many_tasks_goes_in_several_requests_that_end_with_its_step():
     rows = [{"kind": "epoch", "epoch": 1, "step": 5, "time": 1.0} | {f"gradient/cosine/{i}": 0.5 for i in range(2500)}]
     rows += [{"kind": "epoch", "epoch": epoch, "step": 5 * epoch, "time": 1.0, "a": 1.0} for epoch in (2, 3)]
-    batches = list(mlflow_writer._batches(rows))
+    batches = list(mlflow_runs.batches(rows))
     assert [len(batch) for batch in batches] == [1000, 1000, 505]
     assert [[metric.step for metric in batch if metric.key == "step"] for batch in batches] == [[], [], [1, 2, 3]]
     assert batches[2][500].key == "step"
@@ -423,9 +423,9 @@ def test_the_pages_of_every_experiment_are_told_as_addresses_that_open_at_its_ru
     home, uri, folder, monkeypatch, capsys
 ):
     sync(folder, uri, "FINISHED", "", {})
-    client = mlflow_writer.connect(uri)
+    client = mlflow_store.connect(uri)
     (experiment,) = [each for each in client.search_experiments() if each.name == LOCK["definition"]["name"]]
-    client.delete_experiment_tag(experiment.experiment_id, mlflow_writer.KIND_TAG)  # as an older version has left it
+    client.delete_experiment_tag(experiment.experiment_id, mlflow_store.KIND_TAG)  # as an older version has left it
     client.delete_experiment(experiment.experiment_id)  # and somebody has deleted it in MLflow's pages
     sync(folder, uri, "FINISHED", "", {})
     assert client.get_experiment(experiment.experiment_id).lifecycle_stage == "active"
@@ -453,7 +453,7 @@ def test_a_trial_of_a_fold_is_named_by_it_and_can_be_filtered_by_it(uri, folder)
 def test_a_database_that_a_kill_left_half_made_is_made_anew(tmp_path, monkeypatch):
     import mlflow
 
-    from study.mlflow_writer import connect
+    from study.mlflow_store import connect
 
     class Killed(BaseException):
         pass

@@ -555,7 +555,7 @@ def test_a_warm_start_from_nothing_is_told(tuned, tmp_path, monkeypatch, corpus)
     assert not (tmp_path / "mlflow.db").exists()
     values = {"equal": {"training.learning_rate": "0.005"}}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
-    monkeypatch.setattr("study.mlflow_writer.chosen_runs", lambda uri, study: values)
+    monkeypatch.setattr("study.mlflow_store.chosen_runs", lambda uri, study: values)
     methods = warm_start.with_points(plan, folder).methods
     assert methods[0].points == ({"training.learning_rate": 0.005},)
 

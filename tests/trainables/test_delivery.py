@@ -15,7 +15,7 @@ from trainables.corpora.store import MANIFEST
 from trainables.delivery import Address, Courier, arranged
 from trainables.errors import CorpusError, MachineError, TrainingError
 from trainables.inputs import InputSettings
-from trainables.session import TrialSpecification
+from trainables.specification import TrialSpecification
 from trainables.trial import PASSING, kind_of
 
 

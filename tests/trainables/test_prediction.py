@@ -13,7 +13,8 @@ from trainables import checkpoint, corpora, networks
 from trainables.corpora.base import COLUMNS
 from trainables.errors import MediaError, NetworkError, TrainingError
 from trainables.prediction import ServedNetwork, batch_of, load_model, trained_network
-from trainables.session import Session, TrialSpecification, build_network
+from trainables.session import Session, build_network
+from trainables.specification import TrialSpecification
 from trainables.tasks import Task
 
 SPEAKERS, EACH = 6, 4

@@ -12,7 +12,8 @@ from trainables import corpora, networks
 from trainables.corpora.synthetic import EMOTIONS, Synthetic
 from trainables.errors import CorpusError
 from trainables.inputs import InputSettings
-from trainables.session import Session, TrialSpecification
+from trainables.session import Session
+from trainables.specification import TrialSpecification
 from trainables.tasks import Task, concordance
 
 VALENCE = {"neutral": 0.0, "anger": -1.5, "happiness": 1.5, "sadness": -0.75}

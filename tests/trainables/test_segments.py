@@ -9,7 +9,8 @@ import torch
 from trainables import checkpoint, corpora, networks, session
 from trainables.errors import TrainingError
 from trainables.inputs import InputSettings
-from trainables.session import Session, TrialSpecification
+from trainables.session import Session
+from trainables.specification import TrialSpecification
 
 TIMED = ("time/", "memory/")
 

@@ -11,10 +11,11 @@ import torch
 
 import strategies
 from strategies.options import missing_options
-from trainables import checkpoint, corpora, networks, session
+from trainables import checkpoint, corpora, networks, session, trial_data
 from trainables.errors import TrainingError
 from trainables.inputs import InputSettings
-from trainables.session import Session, TrialSpecification
+from trainables.session import Session
+from trainables.specification import TrialSpecification
 
 TIMED = ("time/", "memory/")
 
@@ -366,9 +367,9 @@ def test_a_loss_that_is_no_number_fails_the_trial_with_its_step(make):
 def test_trials_whose_networks_read_less_share_the_corpus_of_the_others(make):
     both = make()
     sound = dataclasses.replace(both, network={**both.network, "modalities": ["audio"]})
-    session._load_data.cache_clear()
-    parts = [session._data_of(specification).parts["train"] for specification in (sound, both, sound)]
-    assert session._load_data.cache_info().misses == 1
+    trial_data._load_data.cache_clear()
+    parts = [trial_data.data_of(specification).parts["train"] for specification in (sound, both, sound)]
+    assert trial_data._load_data.cache_info().misses == 1
     assert parts[0].longest().video is None
     assert parts[0]._decoded is parts[1]._decoded is parts[2]._decoded
 
