@@ -96,6 +96,17 @@ def unheard() -> bool:
     return Interruption.num_heard < Interruption.num_raised
 
 
+def take_back() -> None:
+    """Have this process's signals go to Python again: what Ray has in C++ for SIGTERM prints a stack first.
+
+    Does nothing outside the main thread.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in _NUMBERS:
+            if (handler := signal.getsignal(number)) is not None:
+                signal.signal(number, handler)
+
+
 @contextmanager
 def kept() -> Iterator[None]:
     """Put back afterwards how this process takes SIGINT and SIGTERM: Ray and Tune leave handlers of their own."""

@@ -41,6 +41,8 @@ _KEPT = {"idle_worker_killing_time_threshold_ms": 60_000}
 """Else Ray ends them after a second, as soon as Tune has reserved the CPUs that they were meant for."""
 _TUNES = ("DEFAULT_ENV_VARS", "ENV_VARS_TO_PROPAGATE")
 """What Tune wants the processes of trials to be started with."""
+_TAKING_BACK_S = 0.1
+"""How often signals are taken back from Ray while it starts."""
 _WORKERS_S = 15.0
 """Most seconds that the first trials wait for processes that are being started."""
 
@@ -94,7 +96,8 @@ class _Early(threading.Thread):
         Raises:
             BaseException: what has kept it from starting.
         """
-        self._ended.wait()
+        while not self._ended.wait(_TAKING_BACK_S):
+            interrupt.take_back()
         if self._failure is not None:
             raise self._failure
 

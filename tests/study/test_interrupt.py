@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM end a run in the same order in every phase, also where a shell has set SIGINT to be ignored."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -43,6 +44,16 @@ def test_a_termination_goes_where_ctrl_c_goes_at_that_moment(handlers):
     signal.signal(signal.SIGINT, lambda number, frame: told.append(number))
     os.kill(os.getpid(), signal.SIGTERM)
     assert told == [signal.SIGINT]
+
+
+def test_a_signal_that_a_library_in_c_has_taken_is_taken_back(handlers):
+    interrupt.heed()
+    ctypes.CDLL(None).signal(signal.SIGTERM, ctypes.c_void_p(signal.SIG_IGN))  # Python does not see it
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0)
+    interrupt.take_back()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_handlers_that_somebody_leaves_behind_are_replaced(handlers):
