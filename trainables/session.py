@@ -195,10 +195,11 @@ class Session:
 
     def _epoch_row(self, outcome: EpochOutcome) -> Row:
         row: Row = {"kind": "epoch", "epoch": self.epoch, "step": self.learner.step}
+        weights = self._raw_weights
         row |= {f"train/nll/{name}": loss for name, loss in outcome.losses.items()}
-        row |= self._scoring.joint_losses("train", outcome.losses, self._raw_weights)
-        row |= self._scoring.scores("valid", self._evaluate("valid"), self._raw_weights)
-        row |= self._scoring.weights(self._raw_weights)
+        row |= self._scoring.joint_losses("train", outcome.losses, weights)
+        row |= self._scoring.scores("valid", self._evaluate("valid"), weights)
+        row |= self._scoring.weights(weights)
         row |= outcome.diagnostics
         timing: Row = {
             "time/step_ms": 1000.0 * outcome.seconds / max(outcome.steps, 1),
